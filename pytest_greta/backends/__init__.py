@@ -1,0 +1,1 @@
+"""Attention libraries, reached through one protocol (``base``)."""

@@ -1,0 +1,232 @@
+"""What an attention library looks like from Python: the C ABI of ``greta_attn.h``, name for name, over arrays.
+
+Whoever implements ``AttentionBackend`` and ``AttentionSession`` can be probed. Only ``open``, ``attend`` and ``close`` are
+required of a session; the other methods are capabilities, named in ``Description.features``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Phase = Literal["prefill", "decode"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+
+
+class BackendError(Exception):
+    """A library said no: its status code's name and its own words."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Unsupported(BackendError):
+    """A right request for something this library does not have: the case is "not run", not failed."""
+
+    def __init__(self, feature: str, message: str = "") -> None:
+        super().__init__("GRETA_UNSUPPORTED", message or feature)
+        self.feature = feature
+
+
+class BackendMissing(Exception):
+    """The library cannot be loaded here. ``kind`` is what ``--greta-require`` names: library, device, extra.
+
+    ``mend`` is the command or the step that would change that.
+    """
+
+    def __init__(self, kind: str, message: str, mend: str) -> None:
+        super().__init__(f"{message}; {mend}")
+        self.kind = kind
+        self.message = message
+        self.mend = mend
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a phase walks the keys. 0 and "" ask for the library's default."""
+
+    tile: int = 0
+    splits: int = 0
+    direction: str = ""
+    """forward, reverse"""
+    tile_origin: str = ""
+    """zero, window"""
+    max_update: str = ""
+    """every_tile, lazy:THRESHOLD, none"""
+    p_dtype: str = ""
+    p_scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """Attention parameters of one layer; the defaults mean "none"."""
+
+    rope_base: float = 10000.0
+    rope_style: Literal["none", "half", "interleaved"] = "half"
+    rotary_dim: int = 0
+    """0: the whole head."""
+    rope_factors: tuple[float, ...] | None = None
+    window: int = 0
+    softcap: float = 0.0
+    k_scale: tuple[float, ...] | None = None
+    v_scale: tuple[float, ...] | None = None
+    sinks: tuple[float, ...] | None = None
+    alibi: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """``greta_config``. dtypes by name (``dtypes.DTYPES``)."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim_qk: int
+    head_dim_v: int
+    max_seqs: int
+    max_len: int
+    act_dtype: str
+    kv_dtype: str
+    softmax_scale: float
+    layers: tuple[LayerConfig, ...]
+    page_size: int = 0
+    n_pages: int = 0
+    device: int = 0
+    threads: int = 0
+    schedule: Mapping[str, Schedule] = field(default_factory=dict)
+    """By phase."""
+
+    @property
+    def blocks_per_seq(self) -> int:
+        return 0 if self.page_size == 0 else -(-self.max_len // self.page_size)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``greta_batch``. All int32. ``block_table`` [n_seqs, blocks_per_seq], None where the cache is contiguous."""
+
+    cu_q: NDArray[np.int32]
+    kv_len: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    slots: NDArray[np.int32]
+    seq_ids: NDArray[np.int32]
+    kv_start: NDArray[np.int32] | None = None
+    block_table: NDArray[np.int32] | None = None
+
+    @property
+    def n_seqs(self) -> int:
+        return len(self.seq_ids)
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What one phase of a library declares of its arithmetic, and is then held to.
+
+    The names, values and defaults are the table of declarations in ``docs/concepts/numerics.md``. ``tile`` and ``splits``
+    of 0 mean undeclared.
+    """
+
+    tile: int = 0
+    splits: int = 0
+    direction: str = "forward"
+    tile_origin: str = "zero"
+    max_update: str = "every_tile"
+    p_dtype: str = "f32"
+    p_scale: float = 1.0
+    acc_bits: int = 24
+    acc_round: str = "rne"
+    k_step: int = 1
+    flush: bool = False
+    dot_bits: int = 24
+    q_prescale: str = "f32"
+    kv_dequant: str = "folded"
+    l_from: str = "before"
+    split_partials: str = "f32"
+    norm_cast: str = "f32"
+    rope_dtype: str = "f32"
+    act_round: str = "f32"
+    angle: str = "f32"
+    exp_rel: float = 2.0**-23
+    tanh_rel: float = 2.0**-23
+
+
+@dataclass(frozen=True)
+class Description:
+    """``greta_describe``.
+
+    ``features``: names of the capabilities; the optional functions (rope kv_write kv_read kv_load kv_trim counters sync
+    device_count) and what an attention call may ask for (paged ragged gqa q_len kv_start window softcap sinks alibi
+    kv_scale rope_factors partial_rotary schedule ...). ``kernels``: the kernel that each phase runs, by phase.
+    """
+
+    name: str
+    version: str
+    device_kind: str
+    features: frozenset[str]
+    act_dtypes: tuple[str, ...]
+    kv_dtypes: tuple[str, ...]
+    p_dtypes: tuple[str, ...]
+    kernels: Mapping[str, str]
+    numerics: Mapping[str, Numerics]
+    kv: Literal["cached", "stateless"] = "cached"
+    prefill_kv: Literal["cache", "fresh"] = "cache"
+    one_kernel: bool = False
+    """The library declares that both phases are one kernel."""
+    path: str = ""
+    """Of the shared object, where there is one."""
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AttentionSession(Protocol):
+    """``greta_session``. Shapes as in ``greta_attn.h``; a batch's arrays and all tensors are C-contiguous NumPy arrays."""
+
+    def attend(
+        self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None
+    ) -> tuple[Array, NDArray[np.float32] | None]:
+        """q [n_tokens, n_heads, dqk] -> out [n_tokens, n_heads, dv] in q's dtype, lse float32 [n_tokens, n_heads] | None."""
+        ...
+
+    def close(self) -> None: ...
+
+    def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
+        """In place."""
+        ...
+
+    def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None: ...
+
+    def kv_read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
+        """Stored rows in kv_dtype: k [count, n_kv_heads, dqk], v [count, n_kv_heads, dv]."""
+        ...
+
+    def kv_load(self, layer: int, seq: int, start: int, k: Array, v: Array) -> None: ...
+
+    def kv_trim(self, seq: int, length: int) -> None: ...
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Calls since open by (phase, kernel)."""
+        ...
+
+    def sync(self) -> None: ...
+
+
+class AttentionBackend(Protocol):
+    """An attention library, ready to open sessions."""
+
+    def describe(self) -> Description: ...
+
+    def device_count(self) -> int: ...
+
+    def open(self, config: SessionConfig) -> AttentionSession:
+        """Raises ``Unsupported`` for a feature it does not have, ``BackendError`` for a configuration it refuses."""
+        ...

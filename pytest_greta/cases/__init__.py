@@ -1,0 +1,1 @@
+"""Probe cases: from a YAML file to ``Case`` dataclasses."""

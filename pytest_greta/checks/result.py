@@ -1,0 +1,80 @@
+"""What a check says of one stage: numbers, no judgement. ``verdict.py`` judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Grade = Literal["ok", "suspect", "definite"]
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element with the largest rho. ``head`` and ``index`` are None where the stage has none."""
+
+    position: int
+    head: int | None
+    index: int | None
+    stored: float
+    reference: float
+    error: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class StageCheck:
+    """One stage of one layer on one path, judged from its own traced input.
+
+    ``rho``: the largest error over its first-tier bound; inf where a bound of 0 is broken. ``rho2`` the same over the
+    second tier; equal to ``rho`` where the bound is a worst case and has one tier. ``positions`` and ``heads`` are those of
+    the elements with rho > 1, ascending.
+    """
+
+    path: str
+    layer: int
+    stage: str
+    rho: float
+    rho2: float
+    rows: int
+    elements: int
+    positions: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    worst: Worst | None = None
+    note: str = ""
+    """In words, English: why a check could say less than it should, or what fits (provenance)."""
+    overflow: bool = False
+    """The reference overflows the storage type too."""
+    cause: str = ""
+    """A provenance key (``kv_head``, ``kv_len`` ...) where another reading of the cache fits the output."""
+    p_value: float | None = None
+    """min(1, 2 M exp(-1.5 (c rho')^2)), only where the bound is statistical."""
+
+    @property
+    def grade(self) -> Grade:
+        if self.rho2 > 1.0:
+            return "definite"
+        return "suspect" if self.rho > 1.0 else "ok"
+
+
+@dataclass(frozen=True)
+class ByteCheck:
+    """Two byte strings that were compared by hash: a stage's row on two paths, or rows written and read.
+
+    ``differs`` are the positions at which they differ, ascending.
+    """
+
+    layer: int
+    stage: str
+    part: str
+    left: str
+    right: str
+    left_hash: str
+    right_hash: str
+    rows: int
+    differs: tuple[int, ...] = ()
+    max_abs: float = 0.0
+    """Largest |left - right| over the compared rows."""
+
+    @property
+    def equal(self) -> bool:
+        return not self.differs

@@ -1,0 +1,136 @@
+"""What a model is, apart from how it is run: sizes, the stages that it has and the weights that they use.
+
+The engine executes this; the checks read the same facts, from the checkpoint and never from the engine's own state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import LayerConfig
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Hyper-parameters, as the checkpoint states them."""
+
+    arch: str
+    n_layers: int
+    width: int
+    ffn_width: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim_qk: int
+    head_dim_v: int
+    vocab: int
+    context: int
+    rms_eps: float
+    softmax_scale: float
+    layers: tuple[LayerConfig, ...]
+    qkv_bias: bool = False
+    qk_norm: bool = False
+
+    @property
+    def group(self) -> int:
+        """Query heads a kv head."""
+        return self.n_heads // self.n_kv_heads
+
+
+Op = Literal["embedding", "same", "norm", "linear", "rope", "cache", "attention", "add", "swiglu"]
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: ``op`` over the traced stages ``inputs`` with the weights ``weights`` (names of ``Weights``).
+
+    ``inputs`` may name "x_out" in a layer's "x_in": the previous layer's, or ``embed_out`` in layer 0. For ``linear`` the
+    weights are (matrix [out, in],) or (matrix, bias [out]); for ``norm`` (weight [width or head_dim],).
+    """
+
+    layer: int
+    stage: str
+    op: Op
+    inputs: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+
+
+class Weights(Protocol):
+    """Float32 tensors by name: ``embed``, ``layers.3.q``, ... A matrix is [out, in], rows contiguous."""
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]: ...
+
+    def __contains__(self, name: object) -> bool: ...
+
+
+class Tokenizer(Protocol):
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model as its checkpoint gives it. ``origin`` goes into the evidence: the file's checksum, or the seed."""
+
+    name: str
+    config: ModelConfig
+    weights: Weights
+    tokenizer: Tokenizer
+    origin: str
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+def llama_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
+    """The stages of a llama decoder, in order."""
+    specs = [StageSpec(-1, "embed_out", "embedding", (), ("embed",))]
+    for i in range(config.n_layers):
+
+        def w(*names: str, i: int = i) -> tuple[str, ...]:
+            return tuple(f"layers.{i}.{name}" for name in names)
+
+        def linear(stage: str, source: str, name: str, bias: bool, i: int = i) -> StageSpec:
+            names = w(name, f"{name}_bias", i=i) if bias else w(name, i=i)
+            return StageSpec(i, stage, "linear", (source,), names)
+
+        specs += [
+            StageSpec(i, "x_in", "same", ("x_out",)),
+            StageSpec(i, "attn_norm", "norm", ("x_in",), w("attn_norm")),
+            linear("q_proj", "attn_norm", "q", config.qkv_bias),
+            linear("k_proj", "attn_norm", "k", config.qkv_bias),
+            linear("v_proj", "attn_norm", "v", config.qkv_bias),
+        ]
+        q, k = "q_proj", "k_proj"
+        if config.qk_norm:
+            specs += [
+                StageSpec(i, "q_norm", "norm", ("q_proj",), w("q_norm")),
+                StageSpec(i, "k_norm", "norm", ("k_proj",), w("k_norm")),
+            ]
+            q, k = "q_norm", "k_norm"
+        specs += [
+            StageSpec(i, "q_rope", "rope", (q,)),
+            StageSpec(i, "k_rope", "rope", (k,)),
+            StageSpec(i, "kv_write", "cache", ("k_rope", "v_proj")),
+            StageSpec(i, "kv_read", "same", ("kv_write",)),
+            StageSpec(i, "lse", "attention", ("q_rope", "kv_write")),
+            StageSpec(i, "attn_out", "attention", ("q_rope", "kv_write")),
+            linear("o_proj", "attn_out", "o", False),
+            StageSpec(i, "residual_attn", "add", ("x_in", "o_proj")),
+            StageSpec(i, "ffn_norm", "norm", ("residual_attn",), w("ffn_norm")),
+            linear("gate_proj", "ffn_norm", "gate", False),
+            linear("up_proj", "ffn_norm", "up", False),
+            StageSpec(i, "ffn_act", "swiglu", ("gate_proj", "up_proj")),
+            linear("down_proj", "ffn_act", "down", False),
+            StageSpec(i, "x_out", "add", ("residual_attn", "down_proj")),
+        ]
+    return (
+        *specs,
+        StageSpec(-1, "final_norm", "norm", ("x_out",), ("final_norm",)),
+        StageSpec(-1, "logits", "linear", ("final_norm",), ("lm_head",)),
+    )

@@ -1,0 +1,1 @@
+"""What people read: the terminal summary, the Markdown report, TSV and JSON, in Spanish and English."""

@@ -1,0 +1,1 @@
+"""The narrow waist: whatever can produce a ``Trace`` gets the same checks, verdicts and reports."""

@@ -1,0 +1,100 @@
+"""The decision table: from checks and evidence to a verdict. Pure; every rule has a test that turns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PASS = "PASS"
+KV_MISMATCH = "KV_MISMATCH"
+INCONCLUSIVE = "INCONCLUSIVE"
+STATUSES = (PASS, KV_MISMATCH, INCONCLUSIVE)
+
+ALIGNED = "ALIGNED"
+STRUCTURAL_DRIFT = "STRUCTURAL_DRIFT"
+REAL_MISMATCH = "REAL_MISMATCH"
+KV_MISALIGNMENT = "KV_MISALIGNMENT"
+ATTENTION_COMPUTATION_MISMATCH = "ATTENTION_COMPUTATION_MISMATCH"
+SCENARIOS = (ALIGNED, STRUCTURAL_DRIFT, REAL_MISMATCH, KV_MISALIGNMENT, ATTENTION_COMPUTATION_MISMATCH)
+
+FINDINGS = (
+    "NONE",
+    "CONFIGURATION",
+    "NONDETERMINISTIC",
+    "SCHEDULE",
+    "PRECISION",
+    "SUSPECT",
+    "OVERFLOW",
+    "DRIFT_REGRESSION",
+)
+
+
+@dataclass(frozen=True)
+class FirstFailure:
+    """The first guilty stage. ``causes`` are message keys of ``report.messages``, most likely first."""
+
+    layer: int
+    stage: str
+    phase: str
+    positions: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    rho: float = 0.0
+    causes: tuple[str, ...] = ()
+    hashes: tuple[str, str] | None = None
+    """Of the first differing row: in the full prefill, and in the other path."""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Indicators:
+    """None: not measured."""
+
+    k_hash_consistent: bool | None = None
+    v_hash_consistent: bool | None = None
+    kv_aligned: bool | None = None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the logits of the decoded token are from those of the full prefill."""
+
+    max_abs: float
+    p99_abs: float
+    top1_agrees: bool
+    margin: float
+    """Between the full run's best and second logit."""
+    kl: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was really run and compared. ``kernels``: plain rows (path, phase, library, kernel, calls, source)."""
+
+    stages: int = 0
+    rows: int = 0
+    elements: int = 0
+    kernels: tuple[Mapping[str, Any], ...] = ()
+    canary: str = "off"
+    weights: str = ""
+    cache: str = "library"
+    breaches: tuple[str, ...] = ()
+    """Each is a reason why nothing can be concluded."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: str
+    scenario: str | None
+    finding: str = "NONE"
+    mode: str = "kv_aligned"
+    first_failure: FirstFailure | None = None
+    indicators: Indicators = field(default_factory=Indicators)
+    hypothesis: str = "H0"
+    """``H0`` kept, ``H1`` where it is rejected, ``open`` where nothing was concluded."""
+    evidence: Evidence = field(default_factory=Evidence)
+    drift: Drift | None = None
+    rho: float = 0.0
+    """The largest of the case."""
+    reason: str = ""
+    """Why INCONCLUSIVE."""
