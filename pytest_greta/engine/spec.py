@@ -5,7 +5,7 @@ The engine executes this; the checks read the same facts, from the checkpoint an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -67,6 +67,21 @@ class Weights(Protocol):
     def __getitem__(self, name: str) -> NDArray[np.float32]: ...
 
     def __contains__(self, name: object) -> bool: ...
+
+
+class F32Weights:
+    """``Weights`` from arrays in memory, read-only, float32."""
+
+    def __init__(self, tensors: Mapping[str, Array]) -> None:
+        self._tensors = {name: np.ascontiguousarray(t, dtype=np.float32) for name, t in tensors.items()}
+        for tensor in self._tensors.values():
+            tensor.setflags(write=False)
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self._tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
 
 
 class Tokenizer(Protocol):

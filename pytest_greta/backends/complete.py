@@ -1,0 +1,126 @@
+"""A full session over a library that has only the required functions.
+
+The decoder always sees the whole protocol; what the library lacks is done here, and ``Completed.done_by_engine`` says what.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import (
+    Array,
+    AttentionSession,
+    Batch,
+    Description,
+    Phase,
+    SessionConfig,
+    Unsupported,
+)
+from pytest_greta.dtypes import DTYPES
+from pytest_greta.engine.rope import rotate
+
+
+class Completed:
+    """An ``AttentionSession`` that adds RoPE, call counts and, for a stateless library, the cache."""
+
+    def __init__(self, session: AttentionSession, description: Description, config: SessionConfig) -> None:
+        self._inner = session
+        self._config = config
+        self._has = description.features
+        self._kernels = description.kernels
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._cache = _Cache(config) if description.kv == "stateless" else None
+        self._fresh: tuple[Array, Array] | None = None
+        self._takes_fresh = description.prefill_kv == "fresh"
+        if self._cache is None:
+            for feature in ("kv_write", "kv_read"):
+                if feature not in self._has:
+                    raise Unsupported(feature, f"library {description.name} keeps its cache but has no greta_{feature}")
+        own = [name for name in ("rope", "counters") if name not in self._has]
+        self.done_by_engine = tuple(own + (["cache"] if self._cache else []))
+
+    def attend(
+        self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None
+    ) -> tuple[Array, NDArray[np.float32] | None]:
+        if self._cache is not None:
+            k_new, v_new = self._cache.gather(layer, batch)
+        elif self._takes_fresh and phase == "prefill" and self._fresh is not None:
+            k_new, v_new = self._fresh
+        result = self._inner.attend(layer, phase, batch, q, k_new, v_new)
+        self._calls[phase, self._kernels.get(phase, "?")] += 1
+        return result
+
+    def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
+        if "rope" in self._has:
+            self._inner.rope(layer, phase, batch, q, k)
+            return
+        for x in (q, k):
+            x[...] = rotate(x, batch.positions, self._config.layers[layer])
+
+    def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
+        if self._cache is not None:
+            self._cache.write(layer, batch, k, v)
+            return
+        self._fresh = (k, v)
+        self._inner.kv_write(layer, batch, k, v)
+
+    def kv_read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
+        if self._cache is not None:
+            return self._cache.read(layer, seq, start, count)
+        return self._inner.kv_read(layer, seq, start, count)
+
+    def kv_load(self, layer: int, seq: int, start: int, k: Array, v: Array) -> None:
+        if self._cache is not None:
+            self._cache.load(layer, seq, start, k, v)
+        elif "kv_load" in self._has:
+            self._inner.kv_load(layer, seq, start, k, v)
+        else:
+            raise Unsupported("kv_load", "the two phases are different libraries and the second has no greta_kv_load")
+
+    def kv_trim(self, seq: int, length: int) -> None:
+        if self._cache is None:
+            self._inner.kv_trim(seq, length)
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        return self._inner.counters() if "counters" in self._has else dict(self._calls)
+
+    def sync(self) -> None:
+        if "sync" in self._has:
+            self._inner.sync()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _Cache:
+    """The harness's own KV cache, by sequence and slot, in the cache's storage type."""
+
+    def __init__(self, config: SessionConfig) -> None:
+        dtype = DTYPES[config.kv_dtype].numpy
+        shape = (config.n_layers, config.max_seqs, config.max_len, config.n_kv_heads)
+        self.k = np.zeros((*shape, config.head_dim_qk), dtype)
+        self.v = np.zeros((*shape, config.head_dim_v), dtype)
+
+    def write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
+        for s, seq in enumerate(batch.seq_ids):
+            tokens = slice(int(batch.cu_q[s]), int(batch.cu_q[s + 1]))
+            slots = batch.slots[tokens]
+            self.k[layer, seq, slots] = k[tokens].astype(self.k.dtype)
+            self.v[layer, seq, slots] = v[tokens].astype(self.v.dtype)
+
+    def read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
+        rows = slice(start, start + count)
+        return self.k[layer, seq, rows].copy(), self.v[layer, seq, rows].copy()
+
+    def load(self, layer: int, seq: int, start: int, k: Array, v: Array) -> None:
+        self.k[layer, seq, start : start + len(k)] = k
+        self.v[layer, seq, start : start + len(v)] = v
+
+    def gather(self, layer: int, batch: Batch) -> tuple[Array, Array]:
+        """All kv_len rows of each sequence, one after the other."""
+        pairs = [self.read(layer, int(s), 0, int(n)) for s, n in zip(batch.seq_ids, batch.kv_len, strict=True)]
+        return np.concatenate([k for k, _ in pairs]), np.concatenate([v for _, v in pairs])

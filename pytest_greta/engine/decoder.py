@@ -1,0 +1,144 @@
+"""A NumPy decoder around an attention library.
+
+Everything but attention, RoPE and the cache is computed here in float32 and rounded to the case's activation type at each
+stage, so that a trace holds exactly what the next stage read. Weights stay float32 in every dtype.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import AttentionSession, Batch, Phase
+from pytest_greta.dtypes import DType
+from pytest_greta.engine.spec import ModelConfig, Weights
+from pytest_greta.engine.tracer import Tracer
+from pytest_greta.trace.stages import MODEL
+
+Array = NDArray[Any]
+F32Array = NDArray[np.float32]
+Gemm = Literal["blas", "rowwise"]
+
+
+class Decoder:
+    """One model, one session, one phase of a run.
+
+    ``weights`` and ``session`` may carry a planted fault: the taps stand outside of both and see only what went in and
+    what came out.
+    """
+
+    def __init__(
+        self, config: ModelConfig, weights: Weights, session: AttentionSession, act: DType, gemm: Gemm, tracer: Tracer
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self.session = session
+        self.act = act
+        self.gemm = gemm
+        self.tracer = tracer
+
+    def forward(
+        self, phase: Phase, tokens: NDArray[np.int64], rows: NDArray[np.int64], batch: Batch, logit_rows: set[int]
+    ) -> F32Array:
+        """Run ``tokens`` [T], the sequence rows ``rows`` [T] of the probed sequence, through all layers.
+
+        Returns float32 logits [len(logit_rows in this call), vocab], rows ascending. ``batch`` is the planned one.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow is a finding of the checks, not a warning
+            x = self._round(self.weights["embed"][tokens])
+            self.tracer.tap(MODEL, "embed_out", rows, x)
+            for layer in range(self.config.n_layers):
+                x = self._layer(layer, phase, x, rows, batch)
+            wanted = np.array([int(row) in logit_rows for row in rows], dtype=bool)
+            rows, x = rows[wanted], x[wanted]
+            final = self._norm(x, "final_norm")
+            self.tracer.tap(MODEL, "final_norm", rows, final)
+            logits = self._matmul(final, "lm_head")
+            self.tracer.tap(MODEL, "logits", rows, logits)
+        return logits
+
+    def _layer(self, i: int, phase: Phase, x: Array, rows: NDArray[np.int64], batch: Batch) -> Array:
+        cfg = self.config
+
+        def tap(stage: str, values: Array) -> Array:
+            self.tracer.tap(i, stage, rows, values)
+            return values
+
+        tap("x_in", x)
+        normed = tap("attn_norm", self._norm(x, f"layers.{i}.attn_norm"))
+        q = tap("q_proj", self._linear(normed, f"layers.{i}.q").reshape(-1, cfg.n_heads, cfg.head_dim_qk))
+        k = tap("k_proj", self._linear(normed, f"layers.{i}.k").reshape(-1, cfg.n_kv_heads, cfg.head_dim_qk))
+        v = tap("v_proj", self._linear(normed, f"layers.{i}.v").reshape(-1, cfg.n_kv_heads, cfg.head_dim_v))
+        if cfg.qk_norm:
+            q = tap("q_norm", self._norm(q, f"layers.{i}.q_norm"))
+            k = tap("k_norm", self._norm(k, f"layers.{i}.k_norm"))
+        q, k = q.copy(), k.copy()
+        self.session.rope(i, phase, batch, q, k)
+        tap("q_rope", q)
+        tap("k_rope", k)
+        out = tap("attn_out", self._attend(i, phase, q, k, v, rows, batch))
+        o = tap("o_proj", self._linear(out.reshape(len(out), -1), f"layers.{i}.o"))
+        x = tap("residual_attn", self._add(x, o))
+        normed = tap("ffn_norm", self._norm(x, f"layers.{i}.ffn_norm"))
+        gate = tap("gate_proj", self._linear(normed, f"layers.{i}.gate"))
+        up = tap("up_proj", self._linear(normed, f"layers.{i}.up"))
+        act = tap("ffn_act", self._swiglu(gate, up))
+        down = tap("down_proj", self._linear(act, f"layers.{i}.down"))
+        return tap("x_out", self._add(x, down))
+
+    def _attend(
+        self, i: int, phase: Phase, q: Array, k: Array, v: Array, rows: NDArray[np.int64], batch: Batch
+    ) -> Array:
+        """Write the new rows, read them back, attend. The probed sequence is the last of the batch."""
+        session, tracer = self.session, self.tracer
+        session.kv_write(i, batch, k, v)
+        if tracer.wants(i):
+            seq, length = int(batch.seq_ids[-1]), int(batch.kv_len[-1])
+            new_k, new_v = session.kv_read(i, seq, int(rows[0]), len(rows))
+            tracer.tap(i, "kv_write", rows, new_k, "k")
+            tracer.tap(i, "kv_write", rows, new_v, "v")
+            self.read_cache(i, seq, length)
+        out, lse = session.attend(i, phase, batch, q)
+        if lse is not None:
+            tracer.tap(i, "lse", rows, lse)
+        return out
+
+    def read_cache(self, layer: int, seq: int, length: int, suffix: str = "") -> None:
+        """Tap all ``length`` rows as the library's own read function returns them; the last snapshot counts."""
+        if not self.tracer.wants(layer):
+            return
+        k, v = self.session.kv_read(layer, seq, 0, length)
+        rows = np.arange(length, dtype=np.int64)
+        self.tracer.replace(layer, "kv_read", rows, k, "k" + suffix)
+        self.tracer.replace(layer, "kv_read", rows, v, "v" + suffix)
+
+    def _round(self, x: Array) -> Array:
+        return x.astype(self.act.numpy)
+
+    def _matmul(self, x: Array, name: str) -> F32Array:
+        w, x32 = self.weights[name], np.ascontiguousarray(x, dtype=np.float32)
+        if self.gemm == "blas":
+            y: F32Array = x32 @ w.T
+            return y
+        # every row by the same GEMV, whatever the number of rows: prefill and decode then agree to the bit
+        return np.stack([w @ row for row in x32]) if len(x32) else np.empty((0, len(w)), np.float32)
+
+    def _linear(self, x: Array, name: str) -> Array:
+        y = self._matmul(x, name)
+        bias = f"{name}_bias"
+        return self._round(y + self.weights[bias] if bias in self.weights else y)
+
+    def _norm(self, x: Array, name: str) -> Array:
+        x32 = x.astype(np.float32)
+        mean = np.mean(x32 * x32, axis=-1, keepdims=True, dtype=np.float32)
+        scale = np.float32(1) / np.sqrt(mean + np.float32(self.config.rms_eps))
+        return self._round(x32 * scale * self.weights[name])
+
+    def _add(self, x: Array, y: Array) -> Array:
+        return self._round(x.astype(np.float32) + y.astype(np.float32))
+
+    def _swiglu(self, gate: Array, up: Array) -> Array:
+        g = gate.astype(np.float32)
+        return self._round(g / (np.float32(1) + np.exp(-g)) * up.astype(np.float32))

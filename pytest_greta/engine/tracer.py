@@ -1,0 +1,51 @@
+"""Taps: which rows of which stages a run keeps. The decoder offers everything; the tracer copies what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.trace.records import Key, Tap
+from pytest_greta.trace.stages import MODEL
+
+ALL_ROWS = frozenset({"q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "q_rope", "k_rope", "kv_write", "kv_read"})
+"""RoPE and the cache are checked on every row: one wrong row among thousands must not escape. So are their inputs kept."""
+
+
+class Tracer:
+    """Collects the taps of one path.
+
+    ``layers``: those to keep (stages outside the layers are always kept). ``rows``: the sequence rows to keep of every stage
+    that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated.
+    """
+
+    def __init__(self, layers: Iterable[int], rows: Iterable[int]) -> None:
+        self.layers = frozenset(layers) | {MODEL}
+        self.rows = np.array(sorted(set(rows)), dtype=np.int64)
+        self._parts: dict[Key, list[tuple[NDArray[np.int64], NDArray[Any]]]] = {}
+
+    def wants(self, layer: int) -> bool:
+        return layer in self.layers
+
+    def tap(self, layer: int, stage: str, rows: NDArray[np.int64], values: NDArray[Any], part: str = "") -> None:
+        """Keep ``values`` [T, ...] of the sequence rows ``rows`` [T]: copied, because the caller's buffer lives on."""
+        if layer not in self.layers:
+            return
+        keep = slice(None) if stage in ALL_ROWS else np.isin(rows, self.rows)
+        kept = rows[keep]
+        if len(kept):
+            self._parts.setdefault(Key(layer, stage, part), []).append((kept.copy(), values[keep].copy()))
+
+    def replace(self, layer: int, stage: str, rows: NDArray[np.int64], values: NDArray[Any], part: str = "") -> None:
+        """As ``tap``, for a snapshot of which only the last counts."""
+        self._parts.pop(Key(layer, stage, part), None)
+        self.tap(layer, stage, rows, values, part)
+
+    def taps(self) -> dict[Key, Tap]:
+        return {
+            key: Tap(np.concatenate([rows for rows, _ in parts]), np.concatenate([values for _, values in parts]))
+            for key, parts in self._parts.items()
+        }
