@@ -1,0 +1,145 @@
+"""A GGUF checkpoint as a ``ModelSource``: hyper-parameters, float32 weights, tokenizer.
+
+Read by the package ``gguf``, once: the result goes into the weight cache (``weight_cache.py``), and a later start
+parses no GGUF. Hyper-parameter keys and tensor names: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import LayerConfig
+from pytest_greta.engine import gguf_llama
+from pytest_greta.engine.gguf_layout import check_layout
+from pytest_greta.engine.spec import ModelConfig, ModelSource
+from pytest_greta.engine.store import ModelError, ModelMissing, check_known, sha256_of
+from pytest_greta.engine.tokenizer import BpeTokenizer, missing_extra, tokenizer_facts
+from pytest_greta.engine.weight_cache import CachedWeights, load_or_build
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader, ReaderTensor
+
+ARCHITECTURES = ("llama",)
+_AGAIN = "the file is damaged: fetch it again"
+
+
+def load_gguf(path: Path) -> ModelSource:
+    """The model in the file ``path``. Weights are read-only views of the memory-mapped cache file.
+
+    ``extras``: ``path``, ``sha256``, ``cache`` (the cache file, or why there is none), ``licence``, ``file_type``
+    (types of the stored tensors with their counts), ``tied`` (output matrix is the embedding).
+    Raises ``ModelMissing`` (no such file, extra not installed), ``ModelError`` (anything wrong with the file).
+    """
+    try:
+        sha256 = sha256_of(path)
+    except FileNotFoundError:
+        raise ModelMissing("model", f"no model file at {path}", "give the path of a .gguf file") from None
+    except OSError as error:
+        raise ModelError(
+            "io", f"{path}: {error.strerror}, expected a GGUF file", "give a file that can be read"
+        ) from None
+    check_known(path, sha256)
+    cached = load_or_build(sha256, lambda: _convert(path))
+    facts = cached.facts
+    return ModelSource(
+        name=facts["name"] or path.stem,
+        config=_config_from(facts["config"]),
+        weights=_with_aliases(cached, facts["aliases"]),
+        tokenizer=BpeTokenizer(facts["tokenizer"]),
+        origin=f"gguf sha256:{sha256} {path.name}",
+        extras={
+            "path": str(path),
+            "sha256": sha256,
+            "cache": str(cached.path or cached.note),
+            "licence": facts["licence"],
+            "file_type": facts["file_type"],
+            "tied": bool(facts["aliases"]),
+        },
+    )
+
+
+def _with_aliases(cached: CachedWeights, aliases: dict[str, str]) -> CachedWeights:
+    """A tied output matrix is a second name for the same memory."""
+    tensors = {**cached.tensors, **{alias: cached.tensors[name] for alias, name in aliases.items()}}
+    return dataclasses.replace(cached, tensors=tensors)
+
+
+def _config_from(facts: dict[str, Any]) -> ModelConfig:
+    def layer(entry: dict[str, Any]) -> LayerConfig:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+        return LayerConfig(**values)
+
+    return ModelConfig(**{**facts, "layers": tuple(layer(entry) for entry in facts["layers"])})
+
+
+def _convert(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """Tensors by our names, and the facts that go beside them into the cache."""
+    try:
+        import gguf
+    except ImportError:
+        raise missing_extra("gguf") from None
+    check_layout(path, {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()})
+    fields, tensors = _read(path, gguf.GGUFReader)
+    arch = fields.get("general.architecture")
+    if arch not in ARCHITECTURES:
+        message = f"{path}: architecture {arch!r} is not supported"
+        raise ModelError("arch", message, f"expected one of: {', '.join(ARCHITECTURES)}")
+    plan = gguf_llama.plan(
+        str(path), fields, {t.name: tuple(int(n) for n in reversed(t.shape)) for t in tensors.values()}
+    )
+    weights = {ours: _float32(path, tensors[theirs]) for ours, theirs in plan.tensors.items()}
+    config = plan.config
+    if plan.rope_factors is not None:
+        config = gguf_llama.with_rope_factors(config, _float32(path, tensors[plan.rope_factors]))
+    own = {
+        key.removeprefix("tokenizer.ggml."): value for key, value in fields.items() if key.startswith("tokenizer.ggml.")
+    }
+    facts = {
+        "name": fields.get("general.name", ""),
+        "licence": fields.get("general.license", ""),
+        "config": dataclasses.asdict(config),
+        "aliases": plan.aliases,
+        "tokenizer": tokenizer_facts(str(path), own),
+        "file_type": _types(tensors),
+    }
+    return weights, facts
+
+
+def _read(path: Path, reader: type[GGUFReader]) -> tuple[dict[str, Any], dict[str, ReaderTensor]]:
+    try:
+        file = reader(path)
+        fields = {key: field.contents() for key, field in file.fields.items()}
+        return fields, {tensor.name: tensor for tensor in file.tensors}
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+        # What the layout check lets through and the package does not take: duplicate names, text that is no UTF-8.
+        raise ModelError("foreign", f"{path}: {' '.join(map(str, error.args))}, expected a GGUF file", _AGAIN) from None
+
+
+def _types(tensors: dict[str, ReaderTensor]) -> str:
+    names = [tensor.tensor_type.name for tensor in tensors.values()]
+    return ", ".join(f"{name} {names.count(name)}" for name in sorted(set(names)))
+
+
+def _float32(path: Path, tensor: ReaderTensor) -> NDArray[np.float32]:
+    """Dequantised, C-contiguous, in NumPy's order of dimensions: [out, in] for a matrix. Raises on NaN and infinity."""
+    from gguf.quants import dequantize
+
+    try:
+        with np.errstate(all="ignore"):  # a damaged scale overflows here and is found below
+            values = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+    except NotImplementedError:
+        kind = tensor.tensor_type.name
+        raise ModelError(
+            "tensor", f"{path}: tensor {tensor.name} has type {kind}", "expected a float or quantised type"
+        ) from None
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        at = np.argwhere(~np.isfinite(values))[0].tolist()
+        message = f"{path}: tensor {tensor.name} holds {bad} NaN or infinite values, the first at {at}"
+        raise ModelError("nan", message, "expected finite weights: fetch or convert the model again")
+    return values

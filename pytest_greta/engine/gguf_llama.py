@@ -1,0 +1,175 @@
+"""Arch ``llama`` in GGUF: which hyper-parameters it has, which tensors of what shape, and what they are called here.
+
+llama.cpp: ``src/models/llama.cpp`` and ``llama-arch.cpp``. What is not understood is refused, never ignored: a bias or
+a scaling left out gives a model that runs and is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import LayerConfig
+from pytest_greta.engine.spec import ModelConfig
+from pytest_greta.engine.store import ModelError
+
+Shape = tuple[int, ...]
+_MAX = 1 << 31
+_ROPE_FACTORS = "rope_freqs.weight"
+
+
+@dataclass(frozen=True)
+class LlamaPlan:
+    config: ModelConfig
+    tensors: Mapping[str, str]
+    """The file's tensor name by ours (``spec.Weights``)."""
+    aliases: dict[str, str]
+    """Our second names of tensors: ``lm_head`` of a tied model."""
+    rope_factors: str | None
+    """The tensor of frequency divisors (Llama 3), where there is one."""
+
+
+def plan(where: str, fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> LlamaPlan:
+    """How to read a llama checkpoint. ``shapes``: of every tensor in the file, rows first. Raises ``ModelError``."""
+    config = _config(_Fields(where, fields), shapes)
+    expected = _expected(config)
+    tied = "output.weight" not in shapes
+    if tied:
+        del expected["lm_head"]
+    for ours, (theirs, shape) in expected.items():
+        if theirs not in shapes:
+            raise _tensor(where, f"tensor {theirs} ({ours}) is missing")
+        if shapes[theirs] != shape:
+            raise _tensor(where, f"tensor {theirs} has shape {list(shapes[theirs])}, expected {list(shape)}")
+    factors = _ROPE_FACTORS if _ROPE_FACTORS in shapes else None
+    if factors and shapes[factors] != (config.layers[0].rotary_dim // 2,):
+        raise _tensor(where, f"tensor {factors} has shape {list(shapes[factors])}, expected half the rotary dimensions")
+    known = {theirs for theirs, _ in expected.values()} | {_ROPE_FACTORS}
+    if strange := sorted(set(shapes) - known):
+        names = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+        message = f"{where}: arch llama has no place for {len(strange)} tensors: {names}"
+        raise ModelError("arch", message, "expected a dense llama without output, FFN or norm biases")
+    tensors = {ours: theirs for ours, (theirs, _) in expected.items()}
+    return LlamaPlan(config, tensors, {"lm_head": "embed"} if tied else {}, factors)
+
+
+def with_rope_factors(config: ModelConfig, factors: NDArray[np.float32]) -> ModelConfig:
+    """``config`` with the frequency divisors [rotary_dim / 2] in every layer."""
+    values = tuple(float(f) for f in factors)
+    return dataclasses.replace(
+        config, layers=tuple(dataclasses.replace(layer, rope_factors=values) for layer in config.layers)
+    )
+
+
+def _tensor(where: str, what: str) -> ModelError:
+    return ModelError(
+        "tensor", f"{where}: {what}", "the file is damaged or not a plain llama: fetch or convert it again"
+    )
+
+
+class _Fields:
+    """Typed access to ``llama.*`` that says which key is wrong."""
+
+    def __init__(self, where: str, fields: Mapping[str, Any]) -> None:
+        self.where, self.fields = where, fields
+
+    def error(self, key: str, expected: str) -> ModelError:
+        value = self.fields.get(key)
+        found = "is missing" if value is None else f"is {str(value)[:60]!r}"
+        return ModelError(
+            "hyper-parameter", f"{self.where}: {key} {found}, expected {expected}", "convert the model again"
+        )
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        key = f"llama.{name}"
+        value = self.fields.get(key, default)
+        if type(value) is not int or not 0 < value < _MAX:
+            raise self.error(key, "a positive whole number")
+        return value
+
+    def real(self, name: str, default: float | None = None) -> float:
+        key = f"llama.{name}"
+        value = self.fields.get(key, default)
+        if type(value) is not float or not (math.isfinite(value) and value > 0):
+            raise self.error(key, "a positive number")
+        return value
+
+
+def _config(fields: _Fields, shapes: Mapping[str, Shape]) -> ModelConfig:
+    n_layers = fields.whole("block_count")
+    if n_layers > len(shapes):
+        raise fields.error("llama.block_count", f"at most the number of tensors ({len(shapes)})")
+    width, n_heads = fields.whole("embedding_length"), fields.whole("attention.head_count")
+    n_kv_heads = fields.whole("attention.head_count_kv", n_heads)
+    if n_heads % n_kv_heads:
+        raise fields.error("llama.attention.head_count_kv", f"a divisor of head_count ({n_heads})")
+    head_dim = fields.whole("attention.key_length", width // n_heads)
+    rotary_dim = fields.whole("rope.dimension_count", head_dim)
+    if rotary_dim % 2 or rotary_dim > head_dim:
+        raise fields.error("llama.rope.dimension_count", f"an even number up to the head width ({head_dim})")
+    if fields.fields.get("llama.expert_count", 0):
+        raise fields.error("llama.expert_count", "0 (a dense model)")
+    embed = shapes.get("token_embd.weight", ())
+    # Raw GGUF q and k rows are permuted by the converter so that llama.cpp can rotate neighbours: pairs (2i, 2i+1).
+    layer = LayerConfig(
+        rope_base=fields.real("rope.freq_base", 10000.0),
+        rope_style="interleaved",
+        rotary_dim=rotary_dim,
+        rope_factors=_linear_factors(fields, rotary_dim),
+    )
+    return ModelConfig(
+        arch="llama",
+        n_layers=n_layers,
+        width=width,
+        ffn_width=fields.whole("feed_forward_length"),
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_dim_qk=head_dim,
+        head_dim_v=fields.whole("attention.value_length", head_dim),
+        vocab=embed[0] if embed else 0,
+        context=fields.whole("context_length"),
+        rms_eps=fields.real("attention.layer_norm_rms_epsilon"),
+        softmax_scale=1.0 / math.sqrt(head_dim),
+        layers=(layer,) * n_layers,
+        qkv_bias="blk.0.attn_q.bias" in shapes,
+    )
+
+
+def _linear_factors(fields: _Fields, rotary_dim: int) -> tuple[float, ...] | None:
+    """Linear position scaling is one divisor for all frequencies; yarn and others are refused."""
+    kind = fields.fields.get("llama.rope.scaling.type", "none")
+    if kind == "none":
+        return None
+    if kind != "linear":
+        raise fields.error("llama.rope.scaling.type", "none or linear")
+    return (fields.real("rope.scaling.factor", 1.0),) * (rotary_dim // 2)
+
+
+def _expected(c: ModelConfig) -> dict[str, tuple[str, Shape]]:
+    """Our name: the file's name and its shape."""
+    q, k, v = c.n_heads * c.head_dim_qk, c.n_kv_heads * c.head_dim_qk, c.n_kv_heads * c.head_dim_v
+    table: dict[str, tuple[str, Shape]] = {"embed": ("token_embd.weight", (c.vocab, c.width))}
+    for i in range(c.n_layers):
+        rows: dict[str, tuple[str, Shape]] = {
+            "attn_norm": ("attn_norm.weight", (c.width,)),
+            "q": ("attn_q.weight", (q, c.width)),
+            "k": ("attn_k.weight", (k, c.width)),
+            "v": ("attn_v.weight", (v, c.width)),
+            "o": ("attn_output.weight", (c.width, c.n_heads * c.head_dim_v)),
+            "ffn_norm": ("ffn_norm.weight", (c.width,)),
+            "gate": ("ffn_gate.weight", (c.ffn_width, c.width)),
+            "up": ("ffn_up.weight", (c.ffn_width, c.width)),
+            "down": ("ffn_down.weight", (c.width, c.ffn_width)),
+        }
+        if c.qkv_bias:
+            rows |= {f"{n}_bias": (f"attn_{n}.bias", (size,)) for n, size in (("q", q), ("k", k), ("v", v))}
+        table |= {f"layers.{i}.{ours}": (f"blk.{i}.{theirs}", shape) for ours, (theirs, shape) in rows.items()}
+    table["final_norm"] = ("output_norm.weight", (c.width,))
+    table["lm_head"] = ("output.weight", (c.vocab, c.width))
+    return table
