@@ -1,0 +1,225 @@
+"""The English catalogue. One entry a thing said; ``es.py`` has the same keys and the same placeholders."""
+
+from __future__ import annotations
+
+CATALOGUE: dict[str, str] = {
+    # words
+    "word.true": "true",
+    "word.false": "false",
+    "word.not_measured": "not measured",
+    "word.none": "none",
+    "word.expected": "expected",
+    "word.unexpected": "unexpected",
+    "word.not_run": "not run",
+    "word.case": "case",
+    "word.mode": "mode",
+    "word.verdict": "verdict",
+    "word.first_failure": "first failure",
+    "word.max_rho": "max rho",
+    "word.dlogit": "dlogit",
+    "word.layer": "layer",
+    "word.stage": "stage",
+    "word.phase": "phase",
+    "word.position": "position",
+    "word.head": "head",
+    "word.status": "status",
+    "word.scenario": "scenario",
+    "word.finding": "finding",
+    "word.reason": "reason",
+    "word.detail": "detail",
+    "word.worst": "worst element",
+    "word.stored": "stored",
+    "word.reference": "reference",
+    "word.error": "error",
+    "word.bound": "bound",
+    "word.hashes": "hashes",
+    "word.causes": "likely causes",
+    "word.evidence": "evidence",
+    "word.reproduce": "reproduce",
+    "word.indicator": "indicator",
+    "word.suite": "suite",
+    "word.variant": "variant",
+    "word.outcome": "outcome",
+    "word.path": "path",
+    "word.library": "library",
+    "word.kernel": "kernel",
+    "word.calls": "calls",
+    "word.source": "counted by",
+    "word.date": "Date",
+    "word.author": "Author",
+    "word.run": "Run",
+    "word.hypothesis": "hypothesis",
+    "word.prompt": "prompt",
+    "word.tokens": "tokens",
+    "word.fault": "injected fault",
+    "word.margin": "top-1 margin",
+    "word.top1": "top-1 agrees",
+    "word.min": "min",
+    "word.max": "max",
+    "word.mean": "mean",
+    "word.cases": "cases",
+    "word.library_source": "library",
+    "word.declared_source": "declared, calls counted by the harness",
+    # terminal summary
+    "summary.title": "prefill / decode drift",
+    "summary.folded": "not shown: {count} more ({passed} passed, {failed} failed)",
+    "summary.counts": "probes: {total} ({passed} passed, {failed} failed, {not_run} not run)",
+    "summary.expected": "expected mismatches: {count} {scenario} in mode as_designed: drift travels there, by design",
+    "summary.expected_faults": "injected faults found where they were planted: {count}",
+    "summary.suspect": "finding SUSPECT, {count}: beyond the first tier of the bound only, within the second",
+    "summary.indicators": "indicators (probes without an injected fault)",
+    "summary.indicators_note": (
+        "K and V hash consistency may be false in a pass: rounding differs between the two paths. K-V aligned may "
+        "not: the rows read must be the rows written, and right."
+    ),
+    "summary.not_run": "not run: {count}, {reason}",
+    "summary.mend": "to run them: {command}",
+    "summary.inconclusive": "inconclusive: {case} {mode}: {reason}",
+    "summary.artifacts": "artifacts: {path}",
+    "indicator.k": "K hash consistency",
+    "indicator.v": "V hash consistency",
+    "indicator.kv": "K-V aligned",
+    "hypothesis.H0": "H0 kept: all drift seen is structural (probes judged: {judged})",
+    "hypothesis.H1": "H0 rejected, H1: {rejecting} of {judged} probes show a real mismatch",
+    "hypothesis.open": "H0 / H1 open: nothing could be concluded",
+    "hypothesis.faults": "probes with an injected fault do not count for H0 / H1",
+    # one sentence a verdict
+    "verdict.ALIGNED": "prefill and decode agree byte for byte",
+    "verdict.STRUCTURAL_DRIFT": "prefill and decode differ only by the rounding that each stage is entitled to",
+    "verdict.REAL_MISMATCH": "real mismatch in layer {layer}, stage {stage}, phase {phase}: not rounding",
+    "verdict.KV_MISALIGNMENT": (
+        "K and V are right, attention is not: layer {layer}, stage {stage}, phase {phase} is beyond rounding"
+    ),
+    "verdict.ATTENTION_COMPUTATION_MISMATCH": (
+        "the bytes of prefill and decode first differ in layer {layer}, stage {stage}"
+    ),
+    "verdict.INCONCLUSIVE": "nothing can be concluded: {reason}",
+    "verdict.not_run": "not run: {reason}",
+    "failure.expected": "the case expects: {expected}",
+    "failure.missed": "the verdict is not the one that the case expects",
+    "failure.limit": "{rho} times the bound (1 is the limit)",
+    "failure.where_model": "outside the layers",
+    "failure.compared": "{stages} stages, {rows} rows, {elements} elements compared; weights: {weights}",
+    "failure.canary": "canary: {canary}; cache kept by: {cache}",
+    "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} calls, {source}",
+    "failure.no_kernels": "no kernel was seen to run",
+    "failure.more": "and {count} more",
+    # likely causes
+    "cause.embedding": "the embedding row of another token, or an embedding table read with another layout",
+    "cause.weight_route": "the weight matrix is transposed, or another matrix is used, in one of the two phases",
+    "cause.row": "a wrong or stale input row: the row of another token, or the last row of another step",
+    "cause.layer_input": "the layer does not read what the layer before it wrote",
+    "cause.norm": "the norm's weight or epsilon differs from the checkpoint's, or the norm is skipped",
+    "cause.qk_norm": "the norm of q or k is skipped or uses another weight in one phase",
+    "cause.projection": "the projection runs in a lower precision than declared, or its bias is missing",
+    "cause.rope_position": (
+        "RoPE turns by another position: an offset of one, padding counted, the position of another sequence"
+    ),
+    "cause.rope_table": "RoPE uses another base, scaling or frequency factor than the checkpoint",
+    "cause.rope_apply": "RoPE is skipped, applied twice, or pairs the wrong halves",
+    "cause.cache_slot": "the row was written to another slot of the cache, or with another layout",
+    "cause.cache_bytes": (
+        "the cache does not hold the bytes that were written: overwritten, another type, or a missing conversion"
+    ),
+    "cause.cache_scale": "the scale of the K or V cache is missing or is another head's",
+    "cause.stale": "an old row is read: a reused prefix, or a rollback that left rows behind",
+    "cause.page": "the page table is read wrongly: another block, a truncated block id, or no table at all",
+    "cause.layer": "the cache of another layer is read: a layer offset is missing",
+    "cause.sequence": "the cache of another sequence of the batch is read",
+    "cause.kv_head": "the query head reads another kv head than its group's",
+    "cause.kv_len": "one key too many or too few: the length or the last row is off by one",
+    "cause.mask": "the causal mask is aligned to the wrong corner or off by one",
+    "cause.window": "the attention window is ignored or off by one",
+    "cause.softmax_scale": "the softmax scale is missing, applied twice, or another one",
+    "cause.score_mod": "soft cap, sink or bias of the scores is misapplied",
+    "cause.split_merge": "the partial results of the key splits are merged with the wrong weights",
+    "cause.tile_walk": "the loop over key and value tiles skips, repeats or mixes tiles",
+    "cause.tail": "rows beyond the length take part, uninitialised memory included",
+    "cause.value_rows": "the value rows are read from elsewhere than the key rows",
+    "cause.residual": "the residual sum takes another row, or is added twice or not at all",
+    "cause.ffn": "the activation is another function, or gate and up are exchanged",
+    "cause.logits": "the readout uses another row or another matrix than the last layer's output and the head",
+    "cause.configuration": "plan, weights or tokens differ from their source",
+    # Markdown report
+    "report.title": "{suite}: {mode} probe report",
+    "report.1": "Executive summary",
+    "report.2": "Results by mode",
+    "report.3": "as_designed beside kv_aligned",
+    "report.4": "KV indicators",
+    "report.5": "Q / K / V hashes by layer",
+    "report.6": "Attention statistics before and after softmax",
+    "report.7": "Structural or real",
+    "report.8": "Hypotheses and evidence",
+    "report.9": "Conclusion",
+    "report.10": "Recommendation",
+    "report.11": "How to reproduce",
+    "report.12": "Environment",
+    "report.not_measured": "Not measured in this run.",
+    "report.hash_note": (
+        "Hash (xxh3, 64 bit) of the rows compared, the full prefill against the path named. Equal hashes: the same "
+        "bytes. Different hashes are not a fault by themselves; rho judges."
+    ),
+    "report.stats_note": (
+        "A flash kernel stores neither scores nor probabilities: these were computed by the harness from the traced"
+        " q_rope and kv_read (source: derived). They are shown, never compared, never evidence."
+    ),
+    "report.side_note": (
+        "Each prompt in both modes: does the byte difference of as_designed have a culprit in kv_aligned?"
+    ),
+    "report.indicator_note": (
+        "K (V) hash consistency: the rows in the cache are byte-equal in the full prefill and in the decode path. "
+        "K-V aligned: rows read are the rows written, on both paths, and each is within its bound."
+    ),
+    "report.roundings": "Roundings that the library declares",
+    "report.folded": "{count} further rows are in {file}.",
+    "report.signed": "Signed",
+    "report.no_reproduce": "No command was recorded.",
+    "report.conclusion.H0": "All {judged} probes judged are aligned or drift only structurally: nothing to fix.",
+    "report.conclusion.H1": (
+        "{rejecting} of {judged} probes show a real mismatch; the first is {case} {mode}: {sentence}."
+    ),
+    "report.conclusion.open": "No probe reached a conclusion; the reasons are in section 2.",
+    "report.conclusion.inconclusive": "{count} probes are inconclusive: they say neither pass nor fail.",
+    "recommend.ALIGNED": "ALIGNED ({count}): nothing to do; keep the case as a guard.",
+    "recommend.STRUCTURAL_DRIFT": (
+        "STRUCTURAL_DRIFT ({count}): accept. Do not tighten fixed tolerances; state a contract where equal bytes "
+        "are needed."
+    ),
+    "recommend.REAL_MISMATCH": (
+        "REAL_MISMATCH ({count}): mend the named stage first (weights, norm, projection, cache or its addressing), "
+        "then run again; what follows it was not the cause."
+    ),
+    "recommend.KV_MISALIGNMENT": (
+        "KV_MISALIGNMENT ({count}): K and V are right; look at RoPE, softmax scale, mask and lengths, then at the "
+        "split merge."
+    ),
+    "recommend.ATTENTION_COMPUTATION_MISMATCH": (
+        "ATTENTION_COMPUTATION_MISMATCH ({count}): expected in as_designed; the kv_aligned verdict of the same "
+        "prompt decides."
+    ),
+    "recommend.INCONCLUSIVE": "INCONCLUSIVE ({count}): give the missing evidence named in the reason, then run again.",
+    "recommend.not_run": "Not run ({count}): see the commands in section 2.",
+    # analyze
+    "analyze.scope": (
+        "From the JSONL records alone: hash, statistic and liveness comparison and the stored rho, no more."
+    ),
+    "analyze.unreadable": "unreadable record at {where}: {error}",
+    "analyze.no_records": "no trace records in {path}",
+    "analyze.not_a_folder": "{path} is not a folder; give the folder that holds the *_trace.jsonl files",
+    "analyze.no_counterpart": "no counterpart for {layer}/{stage} row {position}: path {path} did not record it",
+    "analyze.no_path": "path {path} has no records",
+    "analyze.no_rho": "no record carries a rho; run with --greta-trace stats or full in mode kv_aligned",
+    "analyze.dead": "path {path}, layer {layer}, stage {stage}: every value is {what}",
+    "analyze.other_mode": "the trace was recorded in mode {mode}",
+    "analyze.hash_algo": "the two paths were hashed by different algorithms ({left}, {right})",
+    "analyze.duplicate": "two different records for {layer}/{stage} row {position} on path {path}",
+    "analyze.skipped": "{count} traces of other modes in the folder were left out",
+    # artifacts
+    "artifacts.file": "artifacts folder {path}: there is a file in the way; name another folder with --greta-artifacts",
+    "artifacts.denied": (
+        "artifacts folder {path} cannot be written ({error}); make it writable or use another --greta-artifacts"
+    ),
+    "artifacts.full": "cannot write {path}: the disk is full ({error}); free space or use another --greta-artifacts",
+    "artifacts.failed": "cannot write {path}: {error}; use another --greta-artifacts",
+    "artifacts.unread": "cannot read {path}: {error}",
+}

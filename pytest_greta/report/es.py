@@ -1,0 +1,237 @@
+"""El catálogo en español. Una entrada por cosa dicha; ``en.py`` tiene las mismas claves y los mismos campos."""
+
+from __future__ import annotations
+
+CATALOGUE: dict[str, str] = {
+    # palabras
+    "word.true": "verdadero",
+    "word.false": "falso",
+    "word.not_measured": "no medido",
+    "word.none": "ninguno",
+    "word.expected": "esperado",
+    "word.unexpected": "inesperado",
+    "word.not_run": "no ejecutado",
+    "word.case": "caso",
+    "word.mode": "modo",
+    "word.verdict": "veredicto",
+    "word.first_failure": "primer fallo",
+    "word.max_rho": "rho máx",
+    "word.dlogit": "dlogit",
+    "word.layer": "capa",
+    "word.stage": "etapa",
+    "word.phase": "fase",
+    "word.position": "posición",
+    "word.head": "cabeza",
+    "word.status": "estado",
+    "word.scenario": "escenario",
+    "word.finding": "hallazgo",
+    "word.reason": "motivo",
+    "word.detail": "detalle",
+    "word.worst": "peor elemento",
+    "word.stored": "guardado",
+    "word.reference": "referencia",
+    "word.error": "error",
+    "word.bound": "cota",
+    "word.hashes": "hashes",
+    "word.causes": "causas probables",
+    "word.evidence": "evidencia",
+    "word.reproduce": "reproducir",
+    "word.indicator": "indicador",
+    "word.suite": "suite",
+    "word.variant": "variante",
+    "word.outcome": "resultado",
+    "word.path": "camino",
+    "word.library": "biblioteca",
+    "word.kernel": "kernel",
+    "word.calls": "llamadas",
+    "word.source": "contado por",
+    "word.date": "Fecha",
+    "word.author": "Autor",
+    "word.run": "Corrida",
+    "word.hypothesis": "hipótesis",
+    "word.prompt": "prompt",
+    "word.tokens": "tokens",
+    "word.fault": "fallo inyectado",
+    "word.margin": "margen del top-1",
+    "word.top1": "top-1 coincide",
+    "word.min": "mín",
+    "word.max": "máx",
+    "word.mean": "media",
+    "word.cases": "casos",
+    "word.library_source": "biblioteca",
+    "word.declared_source": "declarado, llamadas contadas por el arnés",
+    # resumen en la terminal
+    "summary.title": "drift entre prefill y decode",
+    "summary.folded": "sin mostrar: {count} más ({passed} aprobadas, {failed} fallidas)",
+    "summary.counts": "sondas: {total} ({passed} aprobadas, {failed} fallidas, {not_run} no ejecutadas)",
+    "summary.expected": (
+        "discrepancias esperadas: {count} {scenario} en modo as_designed: allí el drift se propaga, por diseño"
+    ),
+    "summary.expected_faults": "fallos inyectados hallados donde se plantaron: {count}",
+    "summary.suspect": "hallazgo SUSPECT, {count}: fuera solo del primer nivel de la cota, dentro del segundo",
+    "summary.indicators": "indicadores (sondas sin fallo inyectado)",
+    "summary.indicators_note": (
+        "La consistencia de hash de K y V puede ser falsa en un PASS: el redondeo difiere entre los dos caminos. "
+        "K-V alineados no: las filas leídas deben ser las escritas, y correctas."
+    ),
+    "summary.not_run": "no ejecutado: {count}, {reason}",
+    "summary.mend": "para ejecutarlos: {command}",
+    "summary.inconclusive": "no concluyente: {case} {mode}: {reason}",
+    "summary.artifacts": "artefactos: {path}",
+    "indicator.k": "consistencia de hash de K",
+    "indicator.v": "consistencia de hash de V",
+    "indicator.kv": "K-V alineados",
+    "hypothesis.H0": "H0 se mantiene: todo el drift visto es estructural (sondas juzgadas: {judged})",
+    "hypothesis.H1": "H0 rechazada, H1: {rejecting} de {judged} sondas muestran una discrepancia real",
+    "hypothesis.open": "H0 / H1 sin decidir: no se pudo concluir nada",
+    "hypothesis.faults": "las sondas con un fallo inyectado no cuentan para H0 / H1",
+    # una frase por veredicto
+    "verdict.ALIGNED": "prefill y decode coinciden byte a byte",
+    "verdict.STRUCTURAL_DRIFT": "prefill y decode difieren solo por el redondeo al que cada etapa tiene derecho",
+    "verdict.REAL_MISMATCH": "discrepancia real en la capa {layer}, etapa {stage}, fase {phase}: no es redondeo",
+    "verdict.KV_MISALIGNMENT": (
+        "K y V son correctos, la atención no: la capa {layer}, etapa {stage}, fase {phase} excede el redondeo"
+    ),
+    "verdict.ATTENTION_COMPUTATION_MISMATCH": (
+        "los bytes de prefill y decode difieren por primera vez en la capa {layer}, etapa {stage}"
+    ),
+    "verdict.INCONCLUSIVE": "no se puede concluir nada: {reason}",
+    "verdict.not_run": "no ejecutado: {reason}",
+    "failure.expected": "el caso espera: {expected}",
+    "failure.missed": "el veredicto no es el que el caso espera",
+    "failure.limit": "{rho} veces la cota (el límite es 1)",
+    "failure.where_model": "fuera de las capas",
+    "failure.compared": "{stages} etapas, {rows} filas, {elements} elementos comparados; pesos: {weights}",
+    "failure.canary": "canario: {canary}; caché a cargo de: {cache}",
+    "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} llamadas, {source}",
+    "failure.no_kernels": "no se vio ejecutar ningún kernel",
+    "failure.more": "y {count} más",
+    # causas probables
+    "cause.embedding": "la fila de embedding de otro token, o una tabla de embedding leída con otra disposición",
+    "cause.weight_route": "la matriz de pesos está traspuesta, o se usa otra matriz, en una de las dos fases",
+    "cause.row": "una fila de entrada equivocada o vieja: la de otro token, o la última de otro paso",
+    "cause.layer_input": "la capa no lee lo que escribió la capa anterior",
+    "cause.norm": "el peso o el épsilon de la norma difiere del checkpoint, o se omite la norma",
+    "cause.qk_norm": "la norma de q o de k se omite o usa otro peso en una fase",
+    "cause.projection": "la proyección corre con menos precisión que la declarada, o le falta el sesgo",
+    "cause.rope_position": (
+        "RoPE gira según otra posición: un desplazamiento de uno, relleno contado, la posición de otra secuencia"
+    ),
+    "cause.rope_table": "RoPE usa otra base, otro escalado u otro factor de frecuencia que el checkpoint",
+    "cause.rope_apply": "RoPE se omite, se aplica dos veces o empareja mal las mitades",
+    "cause.cache_slot": "la fila se escribió en otra posición de la caché, o con otra disposición",
+    "cause.cache_bytes": (
+        "la caché no contiene los bytes que se escribieron: sobrescritos, otro tipo, o falta una conversión"
+    ),
+    "cause.cache_scale": "falta la escala de la caché de K o V, o es la de otra cabeza",
+    "cause.stale": "se lee una fila vieja: un prefijo reutilizado, o una vuelta atrás que dejó filas",
+    "cause.page": "la tabla de páginas se lee mal: otro bloque, un id de bloque truncado, o ninguna tabla",
+    "cause.layer": "se lee la caché de otra capa: falta el desplazamiento de capa",
+    "cause.sequence": "se lee la caché de otra secuencia del lote",
+    "cause.kv_head": "la cabeza de consulta lee otra cabeza kv que la de su grupo",
+    "cause.kv_len": "una clave de más o de menos: la longitud o la última fila está corrida en uno",
+    "cause.mask": "la máscara causal está alineada a la esquina equivocada o corrida en uno",
+    "cause.window": "la ventana de atención se ignora o está corrida en uno",
+    "cause.softmax_scale": "la escala del softmax falta, se aplica dos veces o es otra",
+    "cause.score_mod": "el soft cap, el sink o el sesgo de los puntajes se aplica mal",
+    "cause.split_merge": "los resultados parciales de los splits de claves se combinan con pesos equivocados",
+    "cause.tile_walk": "el bucle sobre los tiles de claves y valores saltea, repite o mezcla tiles",
+    "cause.tail": "participan filas más allá de la longitud, incluso memoria sin inicializar",
+    "cause.value_rows": "las filas de valores se leen de otro lugar que las de claves",
+    "cause.residual": "la suma residual toma otra fila, o se suma dos veces o ninguna",
+    "cause.ffn": "la activación es otra función, o gate y up están intercambiados",
+    "cause.logits": (
+        "la lectura final usa otra fila u otra matriz que la salida de la última capa y la cabeza de salida"
+    ),
+    "cause.configuration": "el plan, los pesos o los tokens difieren de su origen",
+    # informe en Markdown
+    "report.title": "{suite}: informe de la sonda {mode}",
+    "report.1": "Resumen ejecutivo",
+    "report.2": "Resultados por modo",
+    "report.3": "as_designed junto a kv_aligned",
+    "report.4": "Indicadores KV",
+    "report.5": "Hashes Q / K / V por capa",
+    "report.6": "Estadísticas de atención antes y después del softmax",
+    "report.7": "Estructural o real",
+    "report.8": "Hipótesis y evidencia",
+    "report.9": "Conclusión",
+    "report.10": "Recomendación",
+    "report.11": "Cómo reproducirlo",
+    "report.12": "Entorno",
+    "report.not_measured": "No medido en esta corrida.",
+    "report.hash_note": (
+        "Hash (xxh3, 64 bits) de las filas comparadas, el prefill completo contra el camino nombrado. Hashes "
+        "iguales: los mismos bytes. Hashes distintos no son un fallo por sí solos; juzga rho."
+    ),
+    "report.stats_note": (
+        "Un kernel flash no guarda puntajes ni probabilidades: el arnés los calculó a partir de q_rope y kv_read "
+        "trazados (source: derived). Se muestran, nunca se comparan, nunca son evidencia."
+    ),
+    "report.side_note": (
+        "Cada prompt en ambos modos: ¿tiene culpable en kv_aligned la diferencia de bytes de as_designed?"
+    ),
+    "report.indicator_note": (
+        "Consistencia de hash de K (V): las filas en la caché son iguales byte a byte en el prefill completo y en "
+        "el camino de decode. K-V alineados: las filas leídas son las escritas, en ambos caminos, y cada una está "
+        "dentro de su cota."
+    ),
+    "report.roundings": "Redondeos que declara la biblioteca",
+    "report.folded": "Hay {count} filas más en {file}.",
+    "report.signed": "Firmado",
+    "report.no_reproduce": "No se registró ningún comando.",
+    "report.conclusion.H0": (
+        "Las {judged} sondas juzgadas están alineadas o tienen solo drift estructural: nada que corregir."
+    ),
+    "report.conclusion.H1": (
+        "{rejecting} de {judged} sondas muestran una discrepancia real; la primera es {case} {mode}: {sentence}."
+    ),
+    "report.conclusion.open": "Ninguna sonda llegó a una conclusión; los motivos están en la sección 2.",
+    "report.conclusion.inconclusive": "{count} sondas no son concluyentes: no dicen ni pasa ni falla.",
+    "recommend.ALIGNED": "ALIGNED ({count}): nada que hacer; conservar el caso como guardia.",
+    "recommend.STRUCTURAL_DRIFT": (
+        "STRUCTURAL_DRIFT ({count}): aceptar. No ajustar tolerancias fijas; declarar un contrato donde haga falta "
+        "igualdad de bytes."
+    ),
+    "recommend.REAL_MISMATCH": (
+        "REAL_MISMATCH ({count}): corregir primero la etapa nombrada (pesos, norma, proyección, caché o su "
+        "direccionamiento) y volver a correr; lo que le sigue no era la causa."
+    ),
+    "recommend.KV_MISALIGNMENT": (
+        "KV_MISALIGNMENT ({count}): K y V son correctos; revisar RoPE, escala del softmax, máscara y longitudes, y "
+        "después la combinación de los splits."
+    ),
+    "recommend.ATTENTION_COMPUTATION_MISMATCH": (
+        "ATTENTION_COMPUTATION_MISMATCH ({count}): esperado en as_designed; decide el veredicto kv_aligned del "
+        "mismo prompt."
+    ),
+    "recommend.INCONCLUSIVE": "INCONCLUSIVE ({count}): aportar la evidencia que nombra el motivo y volver a correr.",
+    "recommend.not_run": "No ejecutado ({count}): ver los comandos en la sección 2.",
+    # analyze
+    "analyze.scope": (
+        "Solo con los registros JSONL: comparación de hashes, estadísticas y vida, y el rho guardado; nada más."
+    ),
+    "analyze.unreadable": "registro ilegible en {where}: {error}",
+    "analyze.no_records": "no hay registros de traza en {path}",
+    "analyze.not_a_folder": "{path} no es una carpeta; indique la carpeta que contiene los archivos *_trace.jsonl",
+    "analyze.no_counterpart": "{layer}/{stage} fila {position} no tiene contraparte: el camino {path} no la registró",
+    "analyze.no_path": "el camino {path} no tiene registros",
+    "analyze.no_rho": "ningún registro lleva rho; ejecute con --greta-trace stats o full en modo kv_aligned",
+    "analyze.dead": "camino {path}, capa {layer}, etapa {stage}: todos los valores son {what}",
+    "analyze.other_mode": "la traza se grabó en modo {mode}",
+    "analyze.hash_algo": "los dos caminos usan algoritmos de hash distintos ({left}, {right})",
+    "analyze.duplicate": "dos registros distintos para {layer}/{stage} fila {position} en el camino {path}",
+    "analyze.skipped": "se omitieron {count} trazas de otros modos en la carpeta",
+    # artefactos
+    "artifacts.file": (
+        "carpeta de artefactos {path}: hay un archivo en el medio; indique otra carpeta con --greta-artifacts"
+    ),
+    "artifacts.denied": (
+        "no se puede escribir en la carpeta de artefactos {path} ({error}); dele permisos o use otra con "
+        "--greta-artifacts"
+    ),
+    "artifacts.full": (
+        "no se puede escribir {path}: disco lleno ({error}); libere espacio o use otra con --greta-artifacts"
+    ),
+    "artifacts.failed": "no se puede escribir {path}: {error}; use otra carpeta con --greta-artifacts",
+    "artifacts.unread": "no se puede leer {path}: {error}",
+}

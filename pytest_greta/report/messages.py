@@ -1,0 +1,47 @@
+"""Every sentence shown to people, by key, in Spanish and English. Ids, keys and options are never translated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_greta.report import en, es
+
+Lang = Literal["both", "es", "en"]
+LANGS: tuple[Lang, ...] = ("both", "es", "en")
+
+CATALOGUES: dict[str, dict[str, str]] = {"en": en.CATALOGUE, "es": es.CATALOGUE}
+
+
+@dataclass(frozen=True)
+class Term:
+    """A value that is itself translated: ``say("indicator", lang, value=Term("word.true"))``."""
+
+    key: str
+
+
+def languages(lang: Lang) -> tuple[str, ...]:
+    """The catalogues that ``lang`` asks for, in the order in which prose is printed."""
+    return ("es", "en") if lang == "both" else (lang,)
+
+
+def translate(key: str, language: str, **values: object) -> str:
+    """One sentence in one language, ``es`` or ``en``. Raises ``KeyError`` for an unknown key or a missing value."""
+    catalogue = CATALOGUES[language]
+    words = {k: catalogue[v.key] if isinstance(v, Term) else v for k, v in values.items()}
+    return catalogue[key].format(**words)
+
+
+def say(key: str, lang: Lang, **values: object) -> str:
+    """A label: one language, or ``English / Español`` (one word where both languages use the same)."""
+    order = ("en", "es") if lang == "both" else (lang,)
+    return " / ".join(dict.fromkeys(translate(key, language, **values) for language in order))
+
+
+def prose(key: str, lang: Lang, **values: object) -> list[str]:
+    """A sentence: one entry a language, Spanish first."""
+    return list(dict.fromkeys(translate(key, language, **values) for language in languages(lang)))
+
+
+def known(key: str) -> bool:
+    return key in en.CATALOGUE

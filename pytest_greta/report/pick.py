@@ -1,0 +1,124 @@
+"""What several reports ask of the results: how bad, expected or not, which check is the guilty one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_greta.checks.result import StageCheck
+from pytest_greta.report.text import clean
+from pytest_greta.result import ProbeResult
+from pytest_greta.trace.stages import MODEL
+from pytest_greta.verdict import (
+    ATTENTION_COMPUTATION_MISMATCH,
+    INCONCLUSIVE,
+    KV_MISMATCH,
+    PASS,
+    FirstFailure,
+)
+
+_PREFILL_PATHS = ("full", "prefix")  # trace.records has the same; it needs NumPy, reports do not
+
+
+def phase_of(path: str) -> str:
+    return "prefill" if path in _PREFILL_PATHS else "decode"
+
+
+def severity(result: ProbeResult) -> tuple[int, float, str, str]:
+    """A sort key, worst first."""
+    verdict = result.verdict
+    rho = verdict.rho if verdict is not None else 0.0
+    return (_rank(result), -_or_inf(rho), result.case, result.probe)
+
+
+def _or_inf(rho: float) -> float:
+    return math.inf if math.isnan(rho) else rho
+
+
+def _rank(result: ProbeResult) -> int:
+    verdict = result.verdict
+    if result.outcome == "failed":
+        if verdict is None or verdict.status == INCONCLUSIVE:
+            return 1
+        return 2 if verdict.finding == "SUSPECT" else 0
+    if result.outcome == "not_run" or verdict is None:
+        return 7
+    if verdict.status != PASS:
+        return 5 if result.fault else 4
+    return 3 if verdict.finding == "SUSPECT" else 6
+
+
+def worst_first(results: Iterable[ProbeResult]) -> list[ProbeResult]:
+    return sorted(results, key=severity)
+
+
+def is_expected(result: ProbeResult) -> bool:
+    """Not a PASS, and just what the case expects: shown as "expected / esperado"."""
+    return result.outcome == "passed" and result.verdict is not None and result.verdict.status != PASS
+
+
+def is_unexpected(result: ProbeResult) -> bool:
+    """A PASS where the case expects something else: a fault that was missed, a breach of contract."""
+    return result.outcome == "failed" and result.verdict is not None and result.verdict.status == PASS
+
+
+def expected_mismatches(results: Iterable[ProbeResult]) -> list[ProbeResult]:
+    """as_designed mismatches that are the documented behaviour."""
+    return [r for r in results if is_expected(r) and r.verdict and r.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH]
+
+
+@dataclass(frozen=True)
+class Session:
+    """H0 / H1 over a whole run; probes with an injected fault and expected as_designed mismatches do not reject."""
+
+    state: Literal["H0", "H1", "open"]
+    judged: int
+    rejecting: tuple[ProbeResult, ...]
+    faults: int
+
+
+def hypothesis(results: Sequence[ProbeResult]) -> Session:
+    judged = [r for r in results if r.verdict is not None and not r.fault and r.verdict.status != INCONCLUSIVE]
+    rejecting = tuple(
+        r
+        for r in worst_first(judged)
+        if r.verdict
+        and r.verdict.status == KV_MISMATCH
+        and not (r.mode == "as_designed" and r.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH)
+    )
+    state: Literal["H0", "H1", "open"] = "H1" if rejecting else "H0" if judged else "open"
+    return Session(state, len(judged), rejecting, sum(1 for r in results if r.fault and r.verdict is not None))
+
+
+def guilty_check(result: ProbeResult) -> StageCheck | None:
+    """The check of the first failure's layer and stage: in its phase where there is one, else the worst of any."""
+    failure = result.verdict.first_failure if result.verdict else None
+    if failure is None:
+        return None
+    found = [c for c in result.stages if (c.layer, c.stage) == (failure.layer, failure.stage)]
+    in_phase = [c for c in found if failure.phase in ("both", phase_of(c.path))]
+    return max(in_phase or found, key=lambda c: _or_inf(c.rho), default=None)
+
+
+def place(failure: FirstFailure) -> str:
+    """``L3 q_rope``; a stage outside the layers has no number."""
+    stage = clean(failure.stage)
+    return stage if failure.layer == MODEL else f"L{failure.layer} {stage}"
+
+
+def layer_text(layer: int) -> str:
+    return "-" if layer == MODEL else str(layer)
+
+
+def title(result: ProbeResult) -> str:
+    """``PASS ALIGNED``, ``INCONCLUSIVE``, ``not run``."""
+    verdict = result.verdict
+    if verdict is None:
+        return "NOT_RUN"
+    return f"{verdict.status} {verdict.scenario}" if verdict.scenario else verdict.status
+
+
+def mode_text(result: ProbeResult) -> str:
+    return f"{result.mode}-{result.variant}" if result.variant else result.mode
