@@ -104,6 +104,26 @@ CATALOGUE: dict[str, str] = {
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} calls, {source}",
     "failure.no_kernels": "no kernel was seen to run",
     "failure.more": "and {count} more",
+    # why nothing can be concluded: the keys of verdict.Breach
+    "breach.path_missing": "the path {path} was not run",
+    "breach.tokens_differ": "the two paths were given different tokens: {left} and {right}",
+    "breach.rows_differ": "the two paths used different rows: {left} and {right}",
+    "breach.positions_differ": "the two paths were planned at different positions: {left} and {right}",
+    "breach.kernel_not_run": "path {path}: kernel {kernel} of {library} did not run in phase {phase} (seen: {seen})",
+    "breach.other_library": "path {path}: library {seen} ran in phase {phase}, the case names {library}",
+    "breach.other_kernel": "path {path}: kernel {seen} ran, {library} declares {kernel} for phase {phase}",
+    "breach.too_few_calls": "path {path}: kernel {kernel} was called {seen} times, at least {expected} are due",
+    "breach.one_kernel": (
+        "{library}: kernel {kernel} ran in both phases, and the library does not declare that they are one"
+    ),
+    "breach.stage_missing": "path {path}, layer {layer}: stage {stage} was not traced, or is empty",
+    "breach.dead_tap": "stage {stage} is all zero in every layer of path {path}, and alive elsewhere: a dead tap",
+    "breach.same_buffer": "layer {layer}, stage {stage}: path {path} handed out the same buffer as the full prefill",
+    "breach.nothing_compared": "nothing was compared",
+    "breach.harness": (
+        "layer {layer}, stage {stage}: only the harness's own call of the kernel is wrong; both runs are right"
+    ),
+    "breach.overflow": "layer {layer}, stage {stage}: the reference overflows the storage type too",
     # likely causes
     "cause.embedding": "the embedding row of another token, or an embedding table read with another layout",
     "cause.weight_route": "the weight matrix is transposed, or another matrix is used, in one of the two phases",
@@ -140,6 +160,18 @@ CATALOGUE: dict[str, str] = {
     "cause.ffn": "the activation is another function, or gate and up are exchanged",
     "cause.logits": "the readout uses another row or another matrix than the last layer's output and the head",
     "cause.configuration": "plan, weights or tokens differ from their source",
+    "cause.as_designed": "rounding: the two phases run different kernels, and drift travels from there on",
+    "cause.shape": "the two paths give rows of different shapes",
+    "cause.not_finite": "a value is not finite: an overflow, or memory that was never written",
+    "cause.dead_row": "the row is all zero on one path only: it was never written",
+    "who.decode_kernel": "to blame: the decode kernel, which is wrong over the prefill run's cache too",
+    "who.decode_run": (
+        "to blame: the decode run's cache contents, lengths or positions; its kernel is right over the prefill "
+        "run's cache"
+    ),
+    "who.prefill_kernel": "to blame: the prefill kernel",
+    "who.both_separately": "to blame: both phases, each for itself",
+    "who.both": "to blame: both phases, in the same way",
     # Markdown report
     "report.title": "{suite}: {mode} probe report",
     "report.1": "Executive summary",

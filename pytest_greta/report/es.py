@@ -106,6 +106,30 @@ CATALOGUE: dict[str, str] = {
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} llamadas, {source}",
     "failure.no_kernels": "no se vio ejecutar ningún kernel",
     "failure.more": "y {count} más",
+    # por qué no se puede concluir nada: las claves de verdict.Breach
+    "breach.path_missing": "el camino {path} no se ejecutó",
+    "breach.tokens_differ": "los dos caminos recibieron tokens distintos: {left} y {right}",
+    "breach.rows_differ": "los dos caminos usaron filas distintas: {left} y {right}",
+    "breach.positions_differ": "los dos caminos se planificaron en posiciones distintas: {left} y {right}",
+    "breach.kernel_not_run": (
+        "camino {path}: el kernel {kernel} de {library} no corrió en la fase {phase} (visto: {seen})"
+    ),
+    "breach.other_library": "camino {path}: corrió la biblioteca {seen} en la fase {phase}; el caso nombra {library}",
+    "breach.other_kernel": "camino {path}: corrió el kernel {seen}; {library} declara {kernel} para la fase {phase}",
+    "breach.too_few_calls": "camino {path}: el kernel {kernel} se llamó {seen} veces; corresponden al menos {expected}",
+    "breach.one_kernel": (
+        "{library}: el kernel {kernel} corrió en ambas fases, y la biblioteca no declara que sean uno solo"
+    ),
+    "breach.stage_missing": "camino {path}, capa {layer}: la etapa {stage} no se trazó, o está vacía",
+    "breach.dead_tap": "la etapa {stage} es toda ceros en cada capa del camino {path}, y no en otros: una toma muerta",
+    "breach.same_buffer": (
+        "capa {layer}, etapa {stage}: el camino {path} entregó el mismo búfer que el prefill completo"
+    ),
+    "breach.nothing_compared": "no se comparó nada",
+    "breach.harness": (
+        "capa {layer}, etapa {stage}: falla solo la llamada propia del arnés al kernel; ambas corridas son correctas"
+    ),
+    "breach.overflow": "capa {layer}, etapa {stage}: la referencia también desborda el tipo de almacenamiento",
     # causas probables
     "cause.embedding": "la fila de embedding de otro token, o una tabla de embedding leída con otra disposición",
     "cause.weight_route": "la matriz de pesos está traspuesta, o se usa otra matriz, en una de las dos fases",
@@ -144,6 +168,18 @@ CATALOGUE: dict[str, str] = {
         "la lectura final usa otra fila u otra matriz que la salida de la última capa y la cabeza de salida"
     ),
     "cause.configuration": "el plan, los pesos o los tokens difieren de su origen",
+    "cause.as_designed": "redondeo: las dos fases corren kernels distintos, y desde allí el drift se propaga",
+    "cause.shape": "los dos caminos dan filas de forma distinta",
+    "cause.not_finite": "un valor no es finito: un desborde, o memoria que nunca se escribió",
+    "cause.dead_row": "la fila es toda ceros en un solo camino: nunca se escribió",
+    "who.decode_kernel": "responsable: el kernel de decode, que falla también sobre la caché de la corrida de prefill",
+    "who.decode_run": (
+        "responsables: el contenido de la caché, las longitudes o las posiciones de la corrida de decode; su kernel"
+        " es correcto sobre la caché del prefill"
+    ),
+    "who.prefill_kernel": "responsable: el kernel de prefill",
+    "who.both_separately": "responsables: ambas fases, cada una por su cuenta",
+    "who.both": "responsables: ambas fases, del mismo modo",
     # informe en Markdown
     "report.title": "{suite}: informe de la sonda {mode}",
     "report.1": "Resumen ejecutivo",

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_greta.report import pick
 from pytest_greta.report.messages import Lang, Term, known, languages, prose, say
-from pytest_greta.report.sentence import sentence
+from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import clean, number
 from pytest_greta.result import ProbeResult
 
@@ -36,11 +36,9 @@ def failure_text(result: ProbeResult, lang: Lang = "both") -> str:
         lines += [f"  {text}" for text in prose("failure.expected", lang, expected=clean(result.expected))]
     if pick.is_unexpected(result):
         lines += [f"  {text}" for text in prose("failure.missed", lang)]
-    if verdict.reason:
-        field("word.reason", clean(verdict.reason))
-    for breach in verdict.evidence.breaches:
-        if breach != verdict.reason:
-            field("word.reason", clean(breach))
+    for language in languages(lang):
+        for reason in reasons(verdict, language):
+            field("word.reason", reason)
     if result.fault:
         field("word.fault", clean(result.fault))
     if verdict.first_failure is not None:

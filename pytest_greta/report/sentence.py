@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pytest_greta.report.messages import translate
+from pytest_greta.report.messages import known, translate
 from pytest_greta.report.pick import layer_text
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
-from pytest_greta.verdict import INCONCLUSIVE
+from pytest_greta.verdict import INCONCLUSIVE, Verdict
 
 
 def sentence(result: ProbeResult, language: str) -> str:
@@ -15,8 +15,7 @@ def sentence(result: ProbeResult, language: str) -> str:
     if verdict is None:
         return translate("verdict.not_run", language, reason=clean(result.not_run) or "?")
     if verdict.status == INCONCLUSIVE or verdict.scenario is None:
-        reasons = verdict.reason or "; ".join(verdict.evidence.breaches) or "?"
-        return translate("verdict.INCONCLUSIVE", language, reason=clean(reasons))
+        return translate("verdict.INCONCLUSIVE", language, reason="; ".join(reasons(verdict, language)) or "?")
     failure = verdict.first_failure
     return translate(
         f"verdict.{verdict.scenario}",
@@ -25,3 +24,13 @@ def sentence(result: ProbeResult, language: str) -> str:
         stage=clean(failure.stage) if failure else "?",
         phase=failure.phase if failure else "?",
     )
+
+
+def reasons(verdict: Verdict, language: str) -> list[str]:
+    """Why nothing could be concluded, one entry each: the breaches, or free words (a crash, an exception)."""
+    said = []
+    for breach in verdict.evidence.breaches:
+        key = f"breach.{breach.key}"
+        values = {name: clean(str(value)) for name, value in breach.values.items()}
+        said.append(translate(key, language, **values) if known(key) else clean(f"{breach.key} {values or ''}").strip())
+    return list(dict.fromkeys(said)) or ([clean(verdict.reason)] if verdict.reason else [])

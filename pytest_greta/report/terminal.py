@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from pytest_greta.report import pick
 from pytest_greta.report.failure import failure_text
-from pytest_greta.report.messages import Lang, Term, prose, say, translate
+from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
+from pytest_greta.report.sentence import reasons
 from pytest_greta.report.text import Style, clean, number, plain, shorten, table, wrap, wrap_name
 from pytest_greta.result import ProbeResult
 from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, INCONCLUSIVE, PASS
@@ -40,13 +41,7 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
     _notes(results, add)
     for result in shown:
         if result.verdict is not None and result.verdict.status == INCONCLUSIVE:
-            reason = shorten(result.verdict.reason or "; ".join(result.verdict.evidence.breaches) or "?", 400)
-            add(
-                "summary.inconclusive",
-                case=shorten(result.case, 40),
-                mode=shorten(pick.mode_text(result), 40),
-                reason=reason,
-            )
+            lines += _inconclusive(result, lang, width)
     lines += _indicators(results, lang, width, style)
     session = pick.hypothesis(results)
     add(f"hypothesis.{session.state}", judged=session.judged, rejecting=len(session.rejecting))
@@ -144,6 +139,16 @@ def _notes(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
     suspects = sum(1 for r in results if r.verdict is not None and r.verdict.finding == "SUSPECT")
     if suspects:
         add("summary.suspect", count=suspects)
+
+
+def _inconclusive(result: ProbeResult, lang: Lang, width: int) -> list[str]:
+    assert result.verdict is not None
+    case, mode = shorten(result.case, 40), shorten(pick.mode_text(result), 40)
+    lines = []
+    for language in languages(lang):
+        reason = shorten("; ".join(reasons(result.verdict, language)) or "?", 400)
+        lines += wrap(translate("summary.inconclusive", language, case=case, mode=mode, reason=reason), width, "", "  ")
+    return lines
 
 
 def _indicators(results: Sequence[ProbeResult], lang: Lang, width: int, style: Style) -> list[str]:
