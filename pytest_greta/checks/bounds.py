@@ -1,0 +1,67 @@
+"""A reference with its bounds, and the two tiers that a sum of roundings has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import Numerics
+from pytest_greta.checks.constants import FLOOR, FLOOR_FLUSH, C
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a stage should have given, in float64, and how far it may be off.
+
+    ``b_det``: worst-case terms. ``b_sqrt``: the terms that carry c, first tier; ``b_sqrt2`` the same on the second. Both
+    None where the bound is a worst case throughout and so has one tier. All of ``y``'s shape, or broadcast to it.
+    """
+
+    y: Float64
+    b_det: Float64
+    b_sqrt: Float64 | None = None
+    b_sqrt2: Float64 | None = None
+
+    @property
+    def b1(self) -> Float64:
+        return self.b_det if self.b_sqrt is None else self.b_det + self.b_sqrt
+
+    @property
+    def b2(self) -> Float64 | None:
+        """None: one tier."""
+        return None if self.b_sqrt2 is None else self.b_det + self.b_sqrt2
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Relative error of a sum of k terms: ``first`` with confidence c, ``second`` for certain."""
+
+    first: Any
+    second: Any
+
+
+def sum_tiers(k: int | NDArray[Any], numerics: Numerics) -> Tiers:
+    """c sqrt(k) u and k u / (1 - k u), u = 2^-acc_bits; wider for an accumulator that truncates.
+
+    ``k`` may be an array. The second tier is inf where k u reaches 1: nothing is certain then.
+    """
+    terms = np.asarray(k, dtype=np.float64)
+    u = 2.0**-numerics.acc_bits
+    first = C * np.sqrt(terms)
+    serial = terms * u
+    if numerics.acc_round != "rne":
+        # a truncating accumulator errs on one side, 2 u a step of k_step terms
+        first = np.maximum(first, 2.0 * np.ceil(terms / numerics.k_step))
+        serial = 2.0 * serial
+    with np.errstate(divide="ignore"):
+        second = np.where(serial < 1.0, serial / np.maximum(1.0 - serial, 0.0), np.inf)
+    return Tiers(first * u, second)
+
+
+def floor(numerics: Numerics) -> float:
+    return FLOOR_FLUSH if numerics.flush else FLOOR

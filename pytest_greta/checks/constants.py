@@ -1,0 +1,77 @@
+"""Every constant of the judgement, with where it comes from.
+
+The rule and its trial (0 false alarms in 260 benign runs, 418 faults of 418 found) are in ``docs/concepts/numerics.md``;
+the names here are the letters there.
+"""
+
+from __future__ import annotations
+
+C = 5.0
+"""Confidence of a sum of k roundings: under independent roundings P(|e| > c sqrt(k) u S) <= 2 exp(-1.5 c^2), 1e-16."""
+
+C_EXPONENT = 1.5
+"""The 1.5 of that tail: Hoeffding with roundings uniform in [-u, u], variance u^2 / 3."""
+
+U = 2.0**-24
+"""Unit roundoff of float32, in which every stage computes unless it declares otherwise."""
+
+U64 = 2.0**-53
+"""Unit roundoff of float64, in which the reference computes and ``angle: f64`` tables are built."""
+
+FLOOR = 2.0**-140
+"""Added to every bound but those of 0: what float32 subnormals (spacing 2^-149) can lose in a few hundred terms."""
+
+FLOOR_FLUSH = 2.0**-126
+"""The same where subnormals are flushed: the smallest normal float32."""
+
+NORM_DET = 6.0
+"""RMS norm: eps + mean, square root, reciprocal, two products and the square's own rounding, one u each."""
+
+NORM_SUM = 0.5
+"""The error of the sum of squares halves under the square root."""
+
+ROPE_PRODUCT = 3.0
+"""x0 cos - x1 sin: u each for the rounded cosine, the product and the sum."""
+
+ROPE_ANGLE = (2.0, 4.0, 2.0)
+"""(a, b, k) of u ((a ln base + b) theta + k): a power's argument is as wrong as its logarithm is large (a, a float32 pow
+over two roundings), b roundings of theta = position * frequency with one of argument reduction, k for cos and sin. A b
+of 4 without a was tried and gave false alarms."""
+
+CACHE_SCALE = 2.0
+"""row / scale: the reciprocal and the product. With a scale of 1 nothing is rounded and the bound is 0."""
+
+SWIGLU = (2.0, 8.0)
+"""(a, b) of u (a |gate| + b): exp(-gate) carries its argument's relative error, b for the other operations."""
+
+EXP_LIMIT = 88.72283905206835
+"""ln of the largest float32. Below -EXP_LIMIT the float32 exp(-gate) of x / (1 + exp(-x)) is inf and a healthy SiLU is 0;
+its true value is under 3e-37, so nothing is lost by allowing the whole of it."""
+
+DS_PRODUCT = 3.0
+"""A score: the rounded scale, its product, the final rounding."""
+
+EPS_DISTANCE = 2.0
+"""exp(s - m): the subtraction's rounding, as wrong in the exponent as |s - m| is large."""
+
+EPS_RESCALE = (2.0, 4.0)
+"""(a, b) of (a max(|m|, |s|) + b)(1 + c sqrt(T)): each of T rescalings by exp(m_old - m_new) rounds its argument and itself."""
+
+TILE_UNDECLARED = 16
+SPLITS_UNDECLARED = 8
+"""T = ceil(n / 16) + 8 where a library does not declare its tile or its splits."""
+
+OUT_DET = 4.0
+"""The output: 1 / l, the product, the last rescale, the combine."""
+
+LSE_DET = (2.0, 4.0)
+"""(a, b) of a u |lse| + b u: m + log(l), its sum and its logarithm."""
+
+SOFTCAP_DET = 4.0
+"""cap tanh(r / cap): quotient, product and their arguments."""
+
+DOT_OPERANDS = 2.0
+"""Operands rounded to ``dot_bits`` (TF32-like): one rounding for each of the two."""
+
+ROPE_CAST = 2.0
+"""RoPE or its tables in the activation type: the table's rounding and the product's."""

@@ -1,0 +1,157 @@
+"""The float64 references of the stages outside attention, each with its bound (the table of ``numerics.md``).
+
+A reference reads the stage's own traced input; what it returns is compared with the stage's traced output. Rows are the
+leading dimension throughout, and rows of several paths may be stacked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import LayerConfig, Numerics
+from pytest_greta.checks.bounds import Float64, Reference, floor, sum_tiers
+from pytest_greta.checks.constants import (
+    CACHE_SCALE,
+    DOT_OPERANDS,
+    EXP_LIMIT,
+    NORM_DET,
+    NORM_SUM,
+    ROPE_ANGLE,
+    ROPE_CAST,
+    ROPE_PRODUCT,
+    SWIGLU,
+    U64,
+    U,
+)
+from pytest_greta.dtypes import Array, DType
+
+_BLOCK = 1 << 19
+"""Elements of a weight matrix that are widened at a time: 4 MiB of float64, about a second-level cache."""
+
+
+def norm(x: Array, weight: NDArray[np.float32], eps: float, act: DType, numerics: Numerics) -> Reference:
+    """RMS norm over the last axis: x [..., d], weight [d]. ``x / sqrt(mean(x^2) + eps) * weight``."""
+    x = x.astype(np.float64)
+    d = x.shape[-1]
+    y = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight.astype(np.float64)
+    size = np.abs(y)
+    tiers = sum_tiers(d, numerics)
+    cast = act.u if numerics.norm_cast == "act" else 0.0
+    return Reference(
+        y, (NORM_DET * U + cast) * size + floor(numerics), NORM_SUM * tiers.first * size, NORM_SUM * tiers.second * size
+    )
+
+
+def linear(
+    x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | None, numerics: Numerics
+) -> Reference:
+    """x [R, n] times matrix [out, n] transposed, plus bias [out]: [R, out].
+
+    The matrix is widened to float64 block by block, so that a model never needs its weights twice. The sum of |W x| is
+    taken in float32 on |W|: its terms are positive, so that it is short by at most (n + 3) u relative, which is added.
+    """
+    rows = x.astype(np.float64)
+    n = rows.shape[-1]
+    out = len(matrix)
+    y = np.empty((len(rows), out))
+    size32 = np.empty((len(rows), out), dtype=np.float32)
+    rows32 = np.abs(rows).astype(np.float32)
+    step = max(1, _BLOCK // n)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, out, step):
+            block = matrix[start : start + step]
+            y[:, start : start + step] = rows @ block.astype(np.float64).T
+            size32[:, start : start + step] = rows32 @ np.abs(block).T
+    size = size32 * (1.0 + (n + 3) * U)
+    det = np.full_like(size, floor(numerics))
+    if numerics.dot_bits < Numerics.dot_bits:
+        det += DOT_OPERANDS * 2.0**-numerics.dot_bits * size
+    if bias is not None:
+        y += bias
+        det += U * np.abs(bias)
+    tiers = sum_tiers(n, numerics)
+    return Reference(y, det, tiers.first * size, tiers.second * size)
+
+
+def add(a: Array, b: Array, numerics: Numerics) -> Reference:
+    """A residual: a + b."""
+    y = a.astype(np.float64) + b.astype(np.float64)
+    return Reference(y, U * np.abs(y) + floor(numerics))
+
+
+def swiglu(gate: Array, up: Array, act: DType, numerics: Numerics) -> Reference:
+    """silu(gate) * up = gate / (1 + exp(-gate)) * up."""
+    g = gate.astype(np.float64)
+    with np.errstate(over="ignore"):
+        y = g / (1.0 + np.exp(-g)) * up.astype(np.float64)
+    size = np.abs(y)
+    slope, constant = SWIGLU
+    relative = U * (slope * np.abs(g) + constant)
+    if numerics.act_round == "act":
+        relative += act.u
+    relative = np.where(g < -EXP_LIMIT, 1.0, relative)
+    return Reference(y, relative * size + floor(numerics))
+
+
+@dataclass(frozen=True)
+class Angles:
+    """cos and sin of every pair at every planned position, [R, rotary_dim / 2], and the angle's own bound."""
+
+    cos: Float64
+    sin: Float64
+    bound: Float64
+
+
+def rope_angles(positions: NDArray[np.int64], layer: LayerConfig, head_dim: int, numerics: Numerics) -> Angles:
+    """theta = position * base^(-2 i / rotary_dim) / factor_i.
+
+    ``angle: f64`` tables make the same mistakes in float64, so u becomes 2^-53 there; that covers the reference's own too.
+    """
+    rotary = layer.rotary_dim or head_dim
+    frequency = layer.rope_base ** (-2.0 * np.arange(rotary // 2) / rotary)
+    if layer.rope_factors is not None:
+        frequency = frequency / np.asarray(layer.rope_factors, dtype=np.float64)
+    theta = positions[:, None].astype(np.float64) * frequency
+    slope, constant, evaluation = ROPE_ANGLE
+    u = U64 if numerics.angle == "f64" else U
+    bound = u * ((slope * np.log(layer.rope_base) + constant) * np.abs(theta) + evaluation)
+    return Angles(np.cos(theta), np.sin(theta), bound)
+
+
+def rope(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics) -> Reference:
+    """x [R, heads, head_dim] turned by ``angles``; what lies beyond rotary_dim passes unchanged, with a bound of 0."""
+    x = x.astype(np.float64)
+    rotary = 2 * angles.cos.shape[-1]
+    if layer.rope_style == "interleaved":
+        first, second = slice(0, rotary, 2), slice(1, rotary, 2)
+    else:
+        first, second = slice(0, rotary // 2), slice(rotary // 2, rotary)
+    x0, x1 = x[..., first], x[..., second]
+    cos, sin, turn = angles.cos[:, None], angles.sin[:, None], angles.bound[:, None]
+    relative = ROPE_PRODUCT * U + (ROPE_CAST * act.u if numerics.rope_dtype == "act" else 0.0)
+    y, bound = x.copy(), np.zeros_like(x)
+    y[..., first] = x0 * cos - x1 * sin
+    y[..., second] = x1 * cos + x0 * sin
+    angle = turn * (np.abs(x0) + np.abs(x1)) + floor(numerics)
+    cos, sin = np.abs(cos), np.abs(sin)
+    bound[..., first] = relative * (np.abs(x0) * cos + np.abs(x1) * sin) + angle
+    bound[..., second] = relative * (np.abs(x1) * cos + np.abs(x0) * sin) + angle
+    return Reference(y, bound)
+
+
+def cache(row: Array, scales: tuple[float, ...] | None, numerics: Numerics) -> Reference:
+    """What the cache should hold of row [R, kv_heads, dim]: row / scale, scale by kv head.
+
+    A scale of 1 rounds nothing but the conversion, so the bound is 0 there and one low bit shows.
+    """
+    y = row.astype(np.float64)
+    flushed = floor(numerics) if numerics.flush else 0.0
+    if scales is None:
+        return Reference(y, np.full_like(y, flushed))
+    # the scale that the library was given is float32
+    scale = np.asarray(scales, dtype=np.float32).astype(np.float64)[:, None]
+    y = y / scale
+    return Reference(y, np.where(scale == 1.0, flushed, CACHE_SCALE * U * np.abs(y) + floor(numerics)))

@@ -1,0 +1,118 @@
+"""Rounding to a storage type, and back: which real numbers a stored value may stand for.
+
+Everything is float64 in and out and vectorised. All storage types are subsets of float64, so that scaling by a power of
+two, halving and comparing are exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.dtypes import Array, DType
+
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+_EXPONENT = np.int64(0x7FF0000000000000)
+
+
+def _half_ulp(magnitude: Float64, dtype: DType) -> tuple[Float64, Float64]:
+    """(2^floor(log2 |x|), clamped to the smallest normal; half the spacing of ``dtype`` there)."""
+    power: Float64 = (magnitude.view(np.int64) & _EXPONENT).view(np.float64)
+    power = np.maximum(power, dtype.smallest_normal)
+    return power, power * dtype.u
+
+
+def overflow_threshold(dtype: DType) -> float:
+    """The smallest magnitude that rounds beyond the largest finite value."""
+    largest = np.array([dtype.max])
+    return dtype.max + float(_half_ulp(largest, dtype)[1][0])
+
+
+def round_to(y: Array, dtype: DType) -> Array:
+    """``y`` (float64, any shape) rounded once, to nearest even, into ``dtype``.
+
+    Never through float32, which would round twice. Overflow gives inf where the type has one; an fp8 type saturates.
+    """
+    y = np.ascontiguousarray(y, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        spacing = 2.0 * _half_ulp(np.abs(y), dtype)[1]
+        rounded = np.where(np.isfinite(y), np.rint(y / spacing) * spacing, y)
+        if dtype.has_inf:
+            rounded = np.where(np.abs(rounded) > dtype.max, np.copysign(np.inf, rounded), rounded)
+        else:
+            rounded = np.clip(rounded, -dtype.max, dtype.max)
+        return rounded.astype(dtype.numpy)
+
+
+def preimage(stored: Array, dtype: DType) -> tuple[Float64, Float64]:
+    """[lo, hi] of the reals that round to nearest even into each stored value; float64, the shape of ``stored``.
+
+    Half an ulp each side, a quarter toward zero at a power of two, the subnormal spacing below the smallest normal. The
+    largest finite value ends at the overflow threshold, or is open where the type saturates (fp8). NaN and inf give NaN.
+    """
+    value = np.ascontiguousarray(stored).astype(np.float64)
+    magnitude = np.abs(value)
+    power, half = _half_ulp(magnitude, dtype)
+    inner = np.where((magnitude == power) & (power > dtype.smallest_normal), 0.5 * half, half)
+    outer = half if dtype.has_inf else np.where(magnitude == dtype.max, np.inf, half)
+    negative = np.signbit(value)
+    lo = np.where(negative, value - outer, value - inner)
+    hi = np.where(negative, value + inner, value + outer)
+    zero = magnitude == 0
+    lo, hi = np.where(zero, -half, lo), np.where(zero, half, hi)
+    bad = ~np.isfinite(value)
+    return np.where(bad, np.nan, lo), np.where(bad, np.nan, hi)
+
+
+def error(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Bool | None]:
+    """Distance of the reference ``y`` from the preimage of each stored value: e = max(0, lo - y, y - hi).
+
+    Returns (e, beyond). ``beyond`` marks the stored values that are not finite, None where all are. An inf stands for all
+    that overflows on its side, and so does the NaN of an fp8 type on both: e is the distance to the threshold. Any other
+    NaN has e = inf, unless the reference is not finite either. An infinite reference stored as itself is exact (the lse of
+    an empty row is -inf).
+    """
+    value: Float64 = np.ascontiguousarray(stored).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        magnitude = np.abs(value)
+        power, half = _half_ulp(magnitude, dtype)
+        delta = y - value
+        e: Float64 = np.abs(delta)
+        e -= half
+        at_power = magnitude == power
+        if at_power.any():  # the preimage is narrower toward zero
+            at_power &= (power > dtype.smallest_normal) & (delta * value < 0)
+            e[at_power] += 0.5 * half[at_power]
+        if not dtype.has_inf:  # open-ended at saturation
+            e[(magnitude == dtype.max) & (delta * value > 0)] = 0.0
+        np.maximum(e, 0.0, out=e)
+        if np.isfinite(e).all() and np.isfinite(magnitude).all():
+            return e, None
+        return _not_finite(e, y, value, dtype)
+
+
+def _not_finite(e: Float64, y: Float64, value: Float64, dtype: DType) -> tuple[Float64, Bool | None]:
+    exact = np.isinf(y) & (y == value)
+    beyond: Bool = ~np.isfinite(value) & ~exact
+    short = np.maximum(overflow_threshold(dtype) - np.abs(y), 0.0)
+    reached = np.isnan(value) if not dtype.has_inf else np.isinf(value) & (np.sign(y) == np.sign(value))
+    e = np.where(beyond, np.where(reached, short, np.inf), e)
+    e = np.where(np.isfinite(value) & ~np.isfinite(y), np.inf, e)
+    e = np.where(exact | (beyond & np.isnan(y)), 0.0, e)
+    return e, beyond if beyond.any() else None
+
+
+def same_bytes(left: Array, right: Array) -> Bool:
+    """Elementwise equality of the stored bytes, [shape of the arrays]; NaN equals the same NaN, -0 is not 0.
+
+    Raises ``TypeError`` where shape or type differ: such arrays are not comparable at all.
+    """
+    if left.dtype != right.dtype or left.shape != right.shape:
+        raise TypeError(f"cannot compare {left.dtype}{left.shape} with {right.dtype}{right.shape} by bytes")
+    word: Any = np.dtype(f"u{left.dtype.itemsize}")
+    equal: Bool = np.ascontiguousarray(left).view(word) == np.ascontiguousarray(right).view(word)
+    return equal
