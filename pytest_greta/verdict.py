@@ -1,4 +1,4 @@
-"""The decision table: from checks and evidence to a verdict. Pure; every rule has a test that turns it."""
+"""The words of a verdict: statuses, scenarios, findings, and what stands beside them. ``decide.py`` chooses among them."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Breach:
+    """One reason why nothing can be concluded: a key of ``report.messages`` (``breach.KEY``) and its values."""
+
+    key: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was really run and compared. ``kernels``: plain rows (path, phase, library, kernel, calls, source)."""
 
@@ -78,8 +86,7 @@ class Evidence:
     canary: str = "off"
     weights: str = ""
     cache: str = "library"
-    breaches: tuple[str, ...] = ()
-    """Each is a reason why nothing can be concluded."""
+    breaches: tuple[Breach, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,4 +104,4 @@ class Verdict:
     rho: float = 0.0
     """The largest of the case."""
     reason: str = ""
-    """Why INCONCLUSIVE."""
+    """Why INCONCLUSIVE: the key of the first breach."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pytest_greta.backends.base import (
     PHASES,
     AttentionBackend,
+    AttentionSession,
     Batch,
     Description,
     Phase,
@@ -79,6 +80,7 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         run.close()
     facts: dict[str, Any] = {
         "model": source.name,
+        "n_layers": source.config.n_layers,
         "weights": source.origin,
         "libraries": {phase: run.libraries[phase].description.name for phase in PHASES},
         "done_by_engine": list(run.done_by_engine),
@@ -88,6 +90,15 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "run_seconds": time.perf_counter() - started,
     }
     return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
+
+
+def last_logits(source: ModelSource, plan: RunPlan, library: Library) -> NDArray[np.float32]:
+    """Float32 logits [vocab] of the last token of ``plan.tokens`` after one prefill. Nothing is traced."""
+    run = _Run(source, plan, dict.fromkeys(PHASES, library))
+    try:
+        return run.logits()
+    finally:
+        run.close()
 
 
 def checked_rows(n: int, steps: int, seed: int, boundaries: Sequence[int]) -> tuple[set[int], set[int]]:
@@ -114,7 +125,10 @@ class _Run:
         self.block_table = self._block_table()
         tiles = [d.tile for lib in libraries.values() for d in lib.description.numerics.values()]
         self.prefix_rows, self.full_rows = checked_rows(
-            plan.n_prefix, plan.steps, plan.seed, sorted({*tiles, plan.page_size, *(s.tile for s in plan.schedule.values())})
+            plan.n_prefix,
+            plan.steps,
+            plan.seed,
+            sorted({*tiles, plan.page_size, *(s.tile for s in plan.schedule.values())}),
         )
         self._open: list[Completed] = []
         self.done_by_engine: tuple[str, ...] = ()
@@ -180,12 +194,21 @@ class _Run:
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    def _forward(self, session: Completed, tracer: Tracer, phase: Phase, start: int, count: int) -> None:
+    def logits(self) -> NDArray[np.float32]:
+        """Of the last position after one prefill of everything: float32 [vocab]."""
+        session = self._session("prefill")
+        return self._forward(session, Tracer((), ()), "prefill", 0, len(self.ids))[-1]
+
+    def _forward(
+        self, session: Completed, tracer: Tracer, phase: Phase, start: int, count: int
+    ) -> NDArray[np.float32]:
         plan, fault = self.plan, self.plan.inject
         here = fault is not None and fault.phase in (phase, "both")
         decoder = Decoder(
             self.source.config,
-            PlantedWeights(self.source.weights, fault, self.source.config) if fault and here and plants_weights(fault) else self.source.weights,
+            PlantedWeights(self.source.weights, fault, self.source.config)
+            if fault and here and plants_weights(fault)
+            else self.source.weights,
             PlantedSession(session, fault, self.source.config) if fault and here and plants_session(fault) else session,
             self.act,
             plan.gemm,
@@ -193,10 +216,11 @@ class _Run:
         )
         rows = np.arange(start, start + count, dtype=np.int64)
         logit_rows = {start + count - 1} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
-        decoder.forward(phase, self.ids[rows], rows, self._batch(start, count), logit_rows)
+        logits = decoder.forward(phase, self.ids[rows], rows, self._batch(start, count), logit_rows)
         session.sync()
         for layer in self.layers:
             decoder.read_cache(layer, 0, start + count, "_after")
+        return logits
 
     def _path(
         self,
@@ -272,5 +296,8 @@ class _Run:
         cfg = self.config
         if cfg.page_size == 0:
             return None
+        if self.libraries["prefill"] is not self.libraries["decode"]:
+            # rows handed from one library to the other are loaded before the first write, where pages are the identity
+            return np.arange(cfg.blocks_per_seq, dtype=np.int32)[None]
         pages = np.random.default_rng(self.plan.seed).permutation(cfg.n_pages)
         return pages[: cfg.blocks_per_seq].astype(np.int32)[None]

@@ -1,0 +1,185 @@
+"""The decision table: from checks, byte comparisons and evidence to a verdict. Pure functions.
+
+The order of the rules is the order of ``docs/concepts/verdicts.md``; every rule has a test that turns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.report.causes import likely_causes
+from pytest_greta.trace.records import phase_of
+from pytest_greta.trace.stages import order
+from pytest_greta.verdict import (
+    ALIGNED,
+    ATTENTION_COMPUTATION_MISMATCH,
+    INCONCLUSIVE,
+    KV_MISALIGNMENT,
+    KV_MISMATCH,
+    PASS,
+    REAL_MISMATCH,
+    STRUCTURAL_DRIFT,
+    Breach,
+    Drift,
+    Evidence,
+    FirstFailure,
+    Indicators,
+    Verdict,
+)
+
+ATTENTION = ("lse", "attn_out")
+MISALIGNED_STAGES = ("q_rope", "k_rope", *ATTENTION)
+"""Culprits that leave K and V themselves right."""
+
+ADDRESSING = frozenset({"kv_head", "layer", "sequence", "page", "previous_bytes"})
+"""Provenance keys of a kernel that read the wrong rows: a cache fault, though it first shows in the attention."""
+
+WHO = {
+    "rww": "who.decode_kernel",
+    "rwr": "who.decode_run",
+    "wrr": "who.prefill_kernel",
+    "wrw": "who.prefill_kernel",
+    "wwr": "who.both_separately",
+    "www": "who.both",
+}
+"""prefill / decode / aligned right (r) or wrong (w) at one layer's attention: who is to blame. ``rrw`` is the harness."""
+
+
+def decide_kv_aligned(
+    checks: Sequence[StageCheck], compared: Sequence[ByteCheck], evidence: Evidence, drift: Drift | None = None
+) -> Verdict:
+    """Every stage was judged from its own traced input: the first that is wrong is the culprit."""
+    base = Verdict(
+        PASS,
+        ALIGNED if all(b.equal for b in compared) else STRUCTURAL_DRIFT,
+        mode="kv_aligned",
+        indicators=indicators_of(checks, compared),
+        evidence=evidence,
+        drift=drift,
+        rho=max((c.rho for c in checks), default=0.0),
+    )
+    if evidence.breaches:
+        return inconclusive(base, evidence.breaches)
+
+    wrong = sorted((c for c in checks if c.grade == "definite" or c.overflow), key=_in_order)
+    main = [c for c in wrong if c.path != "aligned"]
+    if not main and wrong:  # both runs are right and only the harness's own third call is not
+        return inconclusive(base, (Breach("harness", {"layer": wrong[0].layer, "stage": wrong[0].stage}),))
+    if main:
+        culprit = main[0]
+        failure = _first_failure(culprit, main, wrong, compared)
+        if culprit.overflow:
+            where = {"layer": culprit.layer, "stage": culprit.stage}
+            return replace(
+                inconclusive(base, (Breach("overflow", where),)), finding="OVERFLOW", first_failure=failure
+            )
+        scenario = _scenario(culprit, main)
+        return replace(base, status=KV_MISMATCH, scenario=scenario, hypothesis="H1", first_failure=failure)
+
+    suspects = sorted((c for c in checks if c.grade == "suspect" and c.path != "aligned"), key=_in_order)
+    if suspects:
+        failure = _first_failure(suspects[0], suspects, suspects, compared)
+        return replace(base, scenario=STRUCTURAL_DRIFT, finding="SUSPECT", first_failure=failure)
+    return base
+
+
+def decide_as_designed(
+    compared: Sequence[ByteCheck],
+    evidence: Evidence,
+    broken: FirstFailure | None = None,
+    drift: Drift | None = None,
+) -> Verdict:
+    """The B3.66 v1 behaviour: bytes against bytes. ``broken``: what must be equal or alive and is not."""
+    base = Verdict(
+        PASS, ALIGNED, mode="as_designed", indicators=indicators_of((), compared), evidence=evidence, drift=drift
+    )
+    if evidence.breaches:
+        return inconclusive(base, evidence.breaches)
+    if broken is not None:
+        return replace(base, status=KV_MISMATCH, scenario=REAL_MISMATCH, hypothesis="H1", first_failure=broken)
+    differing = sorted((b for b in compared if not b.equal), key=lambda b: order(b.layer, b.stage))
+    if not differing:
+        return base
+    first = differing[0]
+    failure = FirstFailure(
+        first.layer,
+        first.stage,
+        phase_of(first.right),
+        first.differs,
+        hashes=(first.left_hash, first.right_hash),
+        causes=("cause.as_designed",),
+    )
+    # an expected mismatch: drift travels, so it does not speak against H0
+    return replace(base, status=KV_MISMATCH, scenario=ATTENTION_COMPUTATION_MISMATCH, first_failure=failure)
+
+
+def inconclusive(base: Verdict, breaches: tuple[Breach, ...]) -> Verdict:
+    """No verdict without evidence: what was found stays visible, the conclusion does not."""
+    return replace(
+        base,
+        status=INCONCLUSIVE,
+        scenario=None,
+        hypothesis="open",
+        reason=breaches[0].key,
+        evidence=replace(base.evidence, breaches=breaches),
+    )
+
+
+def indicators_of(checks: Iterable[StageCheck], compared: Iterable[ByteCheck]) -> Indicators:
+    """K (V) hash consistency: k_proj (v_proj) of rows 0..N-1 byte-equal in both prefills. K-V aligned: rows read = rows
+    written on both paths, and every written row within its bound."""
+    compared, cache = list(compared), [c for c in checks if c.stage in ("kv_write", "kv_read")]
+
+    def consistent(stage: str) -> bool | None:
+        rows = [b.equal for b in compared if b.stage == stage and b.right == "prefix"]
+        return all(rows) if rows else None
+
+    aligned = all(c.grade == "ok" for c in cache) if cache else None
+    return Indicators(consistent("k_proj"), consistent("v_proj"), aligned)
+
+
+def _in_order(check: StageCheck) -> tuple[tuple[int, int], int]:
+    return order(check.layer, check.stage), ("full", "prefix", "decode", "aligned").index(check.path)
+
+
+def _scenario(culprit: StageCheck, wrong: Sequence[StageCheck]) -> str:
+    kv_right = not any(c.layer == culprit.layer and c.stage in ("k_proj", "v_proj", "kv_read") for c in wrong)
+    if culprit.stage in MISALIGNED_STAGES and kv_right and culprit.cause not in ADDRESSING:
+        return KV_MISALIGNMENT
+    return REAL_MISMATCH
+
+
+def _first_failure(
+    culprit: StageCheck, main: Sequence[StageCheck], wrong: Sequence[StageCheck], compared: Sequence[ByteCheck]
+) -> FirstFailure:
+    same = [c for c in main if (c.layer, c.stage) == (culprit.layer, culprit.stage)]
+    phases = {phase_of(c.path) for c in same}
+    causes = likely_causes(culprit.stage, culprit.cause)
+    if culprit.stage in ATTENTION:
+        causes = (*causes, *_who(culprit.layer, wrong))
+    worst = max(same, key=lambda c: c.rho)
+    hashes = next(
+        ((b.left_hash, b.right_hash) for b in compared if (b.layer, b.stage) == (culprit.layer, culprit.stage) and not b.equal),
+        None,
+    )
+    return FirstFailure(
+        culprit.layer,
+        culprit.stage,
+        "both" if len(phases) == 2 else phases.pop(),
+        tuple(sorted({p for c in same for p in c.positions})),
+        tuple(sorted({h for c in same for h in c.heads})),
+        worst.rho,
+        causes,
+        hashes,
+        worst.note,
+    )
+
+
+def _who(layer: int, wrong: Sequence[StageCheck]) -> tuple[str, ...]:
+    """Whose fault a wrong attention is, by prefill / decode / aligned."""
+    paths = {c.path for c in wrong if c.layer == layer and c.stage in ATTENTION}
+    sides = (paths & {"full", "prefix"}, paths & {"decode"}, paths & {"aligned"})
+    pattern = "".join("w" if side else "r" for side in sides)
+    return (WHO[pattern],) if pattern in WHO else ()

@@ -1,0 +1,36 @@
+"""A model by what a user writes: ``synthetic``, a known name, or the path of a GGUF file."""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from pathlib import Path
+
+from pytest_greta.engine.spec import ModelSource
+from pytest_greta.engine.store import ModelError, known_models, resolve
+
+VARIANTS = ("llama",)
+"""Of ``synthetic:VARIANT``."""
+
+
+@lru_cache(maxsize=4)
+def load_source(name: str) -> ModelSource:
+    """Loaded once a process. Raises ``ModelError`` (wrong) or ``ModelMissing`` (absent), each with what to do."""
+    family, _, variant = name.partition(":")
+    if family == "synthetic":
+        if variant and variant not in VARIANTS:
+            near = difflib.get_close_matches(variant, VARIANTS, 1)
+            hint = f"did you mean synthetic:{near[0]}?" if near else f"known: synthetic:{', synthetic:'.join(VARIANTS)}"
+            raise ModelError("unknown", f"model {name!r}: synthetic has no variant {variant!r}", hint)
+        from pytest_greta.engine.synthetic import synthetic
+
+        return synthetic()
+    if "://" in name or family == "transformers":
+        known = ", ".join(["synthetic", *known_models()])
+        raise ModelError(
+            "unknown", f"model {name!r} cannot be loaded by this version", f"use {known} or the path of a .gguf file"
+        )
+    from pytest_greta.engine.gguf import load_gguf
+
+    is_path = name.endswith(".gguf") or "/" in name
+    return load_gguf(Path(name).expanduser() if is_path else resolve(name))

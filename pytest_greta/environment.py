@@ -1,0 +1,36 @@
+"""The machine and the versions that a result was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+
+@cache
+def describe() -> dict[str, Any]:
+    """Plain values for reports: versions, processor, cores, threads of BLAS."""
+    packages = {}
+    for name in ("pytest-greta", "pytest", "numpy", "ml_dtypes", "cffi"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "?"
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": os.environ.get("OPENBLAS_NUM_THREADS", "") or "default",
+        **packages,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "?")
+    except OSError:
+        return platform.processor() or "?"

@@ -1,0 +1,192 @@
+"""No verdict without evidence: what was really run and compared, and every reason to conclude nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pytest_greta.backends.base import Description
+from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.engine.spec import StageSpec
+from pytest_greta.trace.records import Key, PathTrace, Trace, phase_of
+from pytest_greta.trace.stages import MODEL
+from pytest_greta.verdict import Breach, Evidence, FirstFailure
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "kv_write": ("k", "v"),
+    "kv_read": ("k", "v", "k_after", "v_after"),
+}
+RUNS = ("full", "prefix", "decode")
+
+
+def gather(
+    trace: Trace,
+    stages: Sequence[StageSpec],
+    descriptions: Mapping[str, Description],
+    checks: Sequence[StageCheck] = (),
+    compared: Sequence[ByteCheck] = (),
+) -> Evidence:
+    """``descriptions`` by phase: what the libraries that the case names say of themselves."""
+    breaches = [
+        *_paths(trace),
+        *_kernels(trace, descriptions),
+        *_stages(trace, stages),
+        *_dead(trace),
+        *_shared(trace),
+    ]
+    if not checks and not compared:
+        breaches.append(Breach("nothing_compared"))
+    kernels = tuple(
+        {
+            "path": path,
+            "phase": run.phase,
+            "library": run.library,
+            "kernel": run.kernel,
+            "calls": run.calls,
+            "source": run.source,
+        }
+        for path, found in trace.paths.items()
+        for run in found.kernels
+    )
+    return Evidence(
+        stages=len({(c.path, c.layer, c.stage) for c in checks} | {(b.right, b.layer, b.stage) for b in compared}),
+        rows=sum(c.rows for c in checks) + sum(b.rows for b in compared),
+        elements=sum(c.elements for c in checks),
+        kernels=kernels,
+        weights=str(trace.facts.get("weights", "")),
+        cache="engine" if "cache" in trace.facts.get("done_by_engine", ()) else "library",
+        breaches=tuple(breaches),
+    )
+
+
+def _paths(trace: Trace) -> Iterable[Breach]:
+    """Same token, same position on both paths."""
+    missing = [name for name in RUNS if name not in trace.paths]
+    if missing:
+        yield Breach("path_missing", {"path": missing[0]})
+        return
+    full = trace.paths["full"]
+    other = [np.concatenate([_facts(trace.paths[p])[i] for p in ("prefix", "decode")]) for i in range(3)]
+    for name, left, right in zip(("tokens", "rows", "positions"), _facts(full), other, strict=True):
+        if not np.array_equal(left, right):
+            yield Breach(f"{name}_differ", {"left": _short(left), "right": _short(right)})
+
+
+def _facts(path: PathTrace) -> tuple[Any, Any, Any]:
+    return path.tokens, path.rows, path.rope_positions
+
+
+def _short(values: Any) -> str:
+    shown = [str(int(v)) for v in values[-4:]]
+    return f"{len(values)}: ..{','.join(shown)}"
+
+
+def _kernels(trace: Trace, descriptions: Mapping[str, Description]) -> Iterable[Breach]:
+    """Each phase ran in the library and the kernel that the case names, once a layer and call, and nothing else did."""
+    ran: dict[str, set[str]] = {}
+    for name, path in trace.paths.items():
+        phase = phase_of(name)
+        wanted = descriptions[phase]
+        expected = wanted.kernels.get(phase, "")
+        seen = {run.kernel for run in path.kernels}
+        ran.setdefault(phase, set()).update(seen)
+        values = {"path": name, "phase": phase, "kernel": expected, "library": wanted.name}
+        if not expected or expected not in seen:
+            yield Breach("kernel_not_run", {**values, "seen": ", ".join(sorted(seen)) or "-"})
+        for run in path.kernels:
+            if run.library != wanted.name:
+                yield Breach("other_library", {**values, "seen": run.library})
+            elif run.phase != phase or run.kernel != expected:
+                yield Breach("other_kernel", {**values, "seen": f"{run.kernel} ({run.phase})"})
+        calls = sum(run.calls for run in path.kernels if run.kernel == expected)
+        layers = trace.facts.get("n_layers", len(trace.layers)) if name != "aligned" else len(trace.layers)
+        least = layers * len(path.segments)
+        if expected in seen and calls < least:
+            yield Breach("too_few_calls", {**values, "seen": calls, "expected": least})
+    both = ran.get("prefill", set()) & ran.get("decode", set())
+    same_library = descriptions["prefill"].name == descriptions["decode"].name
+    if both and same_library and not descriptions["decode"].one_kernel:
+        yield Breach("one_kernel", {"kernel": ", ".join(sorted(both)), "library": descriptions["decode"].name})
+
+
+def _stages(trace: Trace, stages: Sequence[StageSpec]) -> Iterable[Breach]:
+    """Every stage that the model declares is present and not empty, for every requested layer, on every run."""
+    for path in RUNS:
+        if path not in trace.paths:
+            continue
+        for spec in stages:
+            if spec.layer != MODEL and spec.layer not in trace.layers:
+                continue
+            for part in PARTS.get(spec.stage, ("",)):
+                tap = trace.tap(path, spec.layer, spec.stage, part)
+                if tap is None or tap.values.size == 0:
+                    yield Breach("stage_missing", {"path": path, "layer": spec.layer, "stage": spec.stage})
+                    break
+
+
+def _dead(trace: Trace) -> Iterable[Breach]:
+    """A stage that is all zero in every layer of one run and alive in another is a dead tap, not a mismatch.
+
+    A stage that is dead in one layer only is a mismatch, and the checks say so; so is a cache row that reads as zero: it
+    was written elsewhere.
+    """
+    alive: dict[str, dict[str, bool]] = {}
+    for path in RUNS:
+        for key, tap in trace.paths[path].taps.items() if path in trace.paths else ():
+            if key.stage in PARTS:
+                continue
+            nonzero = bool(np.any(tap.values.astype(np.float32) != 0))
+            stages = alive.setdefault(key.stage + key.part, {})
+            stages[path] = stages.get(path, False) or nonzero
+    for stage, by_path in alive.items():
+        dead = [path for path, lives in by_path.items() if not lives]
+        if dead:
+            yield Breach("dead_tap", {"stage": stage, "path": ", ".join(dead)})
+
+
+def _shared(trace: Trace) -> Iterable[Breach]:
+    """Nothing is compared with itself: two runs must not hand out the same buffer."""
+    full = trace.paths.get("full")
+    for path in ("prefix", "decode"):
+        other = trace.paths.get(path)
+        if full is None or other is None:
+            continue
+        for key, tap in other.taps.items():
+            mine = full.taps.get(key)
+            if mine is not None and np.shares_memory(tap.values, mine.values):
+                yield Breach("same_buffer", {"stage": key.stage, "layer": key.layer, "path": path})
+                return
+
+
+def must_hold(trace: Trace) -> FirstFailure | None:
+    """What must be equal or alive even where drift is expected: ``embed_out`` bytes, shapes, finite values, live rows."""
+    for row in range(trace.n_prefix, trace.n_prefix + trace.steps):
+        left, right = trace.tap("full", MODEL, "embed_out"), trace.tap("decode", MODEL, "embed_out")
+        if left is not None and right is not None and left.row(row).tobytes() != right.row(row).tobytes():
+            return FirstFailure(MODEL, "embed_out", "decode", (row,), causes=("cause.embedding",))
+    full, decode = trace.paths["full"], trace.paths["decode"]
+    for key, tap in decode.taps.items():
+        failure = _row_broken(key, tap.positions, tap.values, full)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _row_broken(key: Key, positions: Any, values: Any, full: PathTrace) -> FirstFailure | None:
+    other = full.taps.get(key)
+    for i, position in enumerate(positions):
+        if other is None or int(position) not in other.positions:
+            continue
+        mine, theirs = values[i].astype(np.float32), other.row(int(position)).astype(np.float32)
+        where = (key.layer, key.stage)
+        if mine.shape != theirs.shape:
+            return FirstFailure(*where, "decode", (int(position),), causes=("cause.shape",))
+        for phase, row in (("prefill", theirs), ("decode", mine)):
+            if key.stage != "lse" and not np.all(np.isfinite(row)):
+                return FirstFailure(*where, phase, (int(position),), causes=("cause.not_finite",))
+        if np.any(theirs != 0) != np.any(mine != 0):
+            phase = "decode" if np.any(theirs != 0) else "prefill"
+            return FirstFailure(*where, phase, (int(position),), causes=("cause.dead_row",))
+    return None

@@ -1,0 +1,252 @@
+"""One probe, from a cell of a case's matrix to its result: load, run, check, decide, compare with what was expected."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_greta import environment
+from pytest_greta.backends.base import PHASES, AttentionBackend, Numerics, Phase, Schedule, Unsupported
+from pytest_greta.backends.registry import UnknownBackend, open_backends
+from pytest_greta.cases.expect import contract_breach, matches
+from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt
+from pytest_greta.checks.compare import compare_paths, logits_drift
+from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.checks.run import attention_stats, check_trace
+from pytest_greta.decide import decide_as_designed, decide_kv_aligned
+from pytest_greta.engine.load import load_source
+from pytest_greta.engine.run import Library, RunPlan, trace_probe
+from pytest_greta.engine.spec import ModelSource, llama_stages
+from pytest_greta.evidence import gather, must_hold
+from pytest_greta.faults.kinds import BY_NAME
+from pytest_greta.result import AttentionStat, ProbeResult, to_plain
+from pytest_greta.settings import RunSettings
+from pytest_greta.trace.records import Trace
+from pytest_greta.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a run says: the verdict and all that it rests on."""
+
+    trace: Trace
+    verdict: Verdict
+    checks: tuple[StageCheck, ...]
+    compared: tuple[ByteCheck, ...]
+    stats: tuple[AttentionStat, ...]
+    numerics: Mapping[str, Numerics]
+
+
+def run_probe(probe: Probe, settings: RunSettings) -> ProbeResult:
+    """Run and judge one probe; see ``run_judged``."""
+    return run_judged(probe, settings, load_source(str(probe.settings["model"])))[0]
+
+
+def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tuple[ProbeResult, Judged]:
+    """Run and judge one probe of a loaded model.
+
+    Raises ``ModelError``/``ModelMissing``, ``BackendMissing`` and ``Unsupported`` where it cannot be run here, ``CaseError`` where
+    the case asks for something that the model cannot do.
+    """
+    started = time.perf_counter()
+    wanted, case = probe.settings, probe.case
+    plan = _plan(probe, source, settings)
+    spec = {"library": settings.library} if settings.library else wanted["backend"]
+    in_kernel = case.inject is not None and BY_NAME[case.inject.fault].planted == "kernel"
+    try:
+        backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
+    except UnknownBackend as error:
+        raise CaseError(case.where, str(error)) from None
+    with _armed(backends, case.inject if in_kernel else None):
+        judged = judge(source, plan, backends, probe.mode)
+    expected = matches(judged.verdict, probe.expect)
+    broken = contract_breach(wanted.get("contract") or {}, all(b.equal for b in judged.compared))
+    held = not broken or judged.verdict.finding in (probe.expect.finding or ())
+    result = ProbeResult(
+        suite=case.suite,
+        case=case.id,
+        probe=probe.id,
+        mode=probe.mode,
+        variant=probe.variant,
+        nodeid=settings.nodeid,
+        where=settings.where or f"{case.where.path}:{case.where.line}",
+        outcome="passed" if expected and held else "failed",
+        expected=describe_expectation(probe) + (f" (contract {broken})" if broken else ""),
+        verdict=judged.verdict,
+        prompt=_preview(case.prompt, source, plan.tokens),
+        n_tokens=len(plan.tokens),
+        fault=describe_fault(case.inject),
+        reproduce=settings.reproduce,
+        settings=to_plain({k: _spelled(v) for k, v in wanted.items()}),
+        stages=judged.checks,
+        bytes=judged.compared,
+        stats=judged.stats,
+        roundings=to_plain(judged.numerics),
+        environment=environment.describe(),
+        seconds=time.perf_counter() - started,
+    )
+    _write_traces(result, judged, settings)
+    return result, judged
+
+
+def judge(source: ModelSource, plan: RunPlan, backends: Mapping[Phase, AttentionBackend], mode: str) -> Judged:
+    """Run all paths and decide. Pure but for the run itself."""
+    unique = {id(b): Library(b) for b in backends.values()}
+    libraries: dict[Phase, Library] = {phase: unique[id(backends[phase])] for phase in PHASES}
+    _require_features(plan, libraries)
+    trace = trace_probe(source, plan, libraries)
+    numerics = {phase: declared(libraries[phase], phase, plan) for phase in PHASES}
+    return judge_trace(trace, source, {p: lib.description for p, lib in libraries.items()}, numerics, mode)
+
+
+def judge_trace(
+    trace: Trace, source: ModelSource, descriptions: Mapping[str, Any], numerics: Mapping[str, Numerics], mode: str
+) -> Judged:
+    """Decide over a trace, whoever made it."""
+    stages = llama_stages(source.config)
+    compared = tuple(compare_paths(trace))
+    drift = logits_drift(trace)
+    if mode == "as_designed":
+        evidence = gather(trace, stages, descriptions, compared=compared)
+        broken = None if evidence.breaches else must_hold(trace)
+        return Judged(trace, decide_as_designed(compared, evidence, broken, drift), (), compared, (), numerics)
+    checks = tuple(check_trace(trace, source, stages, numerics))
+    evidence = gather(trace, stages, descriptions, checks, compared)
+    verdict = decide_kv_aligned(checks, compared, evidence, drift)
+    return Judged(trace, verdict, checks, compared, tuple(attention_stats(trace, source, numerics)), numerics)
+
+
+def declared(library: Library, phase: Phase, plan: RunPlan) -> Numerics:
+    """What the library declares, with the schedule that the case sets."""
+    numerics = library.description.numerics.get(phase, Numerics())
+    schedule = plan.schedule.get(phase)
+    if schedule is None:
+        return numerics
+    changed = {k: v for k, v in vars(schedule).items() if v}
+    return replace(numerics, **changed)
+
+
+def tokens_of(prompt: Prompt, source: ModelSource, seed: int) -> tuple[int, ...]:
+    """The ids of a prompt. ``random_tokens`` are drawn from the seed over the whole vocabulary."""
+    if prompt.token_ids is not None:
+        return prompt.token_ids
+    if prompt.random_tokens is not None:
+        rng = np.random.default_rng(seed)
+        return tuple(int(i) for i in rng.integers(source.config.vocab, size=prompt.random_tokens))
+    return tuple(source.tokenizer.encode(prompt.text or ""))
+
+
+def describe_expectation(probe: Probe) -> str:
+    """What the case expects, as its YAML says it."""
+    expect = probe.expect
+    parts = ["|".join(expect.accept)] if expect.accept else []
+    for name in ("status", "scenario", "finding"):
+        values = getattr(expect, name)
+        if values:
+            parts.append(f"{name}: {'|'.join(values)}")
+    for name, value in (expect.first_failure or {}).items():
+        parts.append(f"{name}: {'|'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
+    if expect.reason:
+        parts.append(f"reason: {expect.reason}")
+    return ", ".join(parts)
+
+
+def describe_fault(fault: Inject | None) -> str:
+    """``rope_pos phase=decode layer=3``, or ""."""
+    if fault is None:
+        return ""
+    stated = {k: v for k, v in vars(fault).items() if v is not None and k != "fault"}
+    return " ".join([fault.fault, *(f"{k}={v}" for k, v in stated.items())])
+
+
+def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
+    wanted, where = probe.settings, probe.case.where
+    tokens, steps = tokens_of(probe.case.prompt, source, int(wanted["seed"])), int(wanted["steps"])
+    config = source.config
+    context = min(int(wanted["context"]), config.context) if wanted.get("context") else config.context
+    if len(tokens) < steps + 1:
+        raise CaseError(
+            where,
+            f"prompt: {len(tokens)} token(s); expected at least {steps + 1}: {steps} decoded after a prefill of 1 or more",
+        )
+    if len(tokens) > context:
+        raise CaseError(where, f"prompt: {len(tokens)} tokens; the context holds {context}: shorten the prompt")
+    foreign = [t for t in tokens if not 0 <= t < config.vocab]
+    if foreign:
+        raise CaseError(where, f"token_ids: {foreign[0]} is not a token; expected 0 to {config.vocab - 1}")
+    layers = None if wanted["layers"] == "all" else tuple(int(i) for i in wanted["layers"])
+    outside = [i for i in layers or () if not 0 <= i < config.n_layers]
+    inject = probe.case.inject
+    if inject is not None and inject.layer is not None and not 0 <= inject.layer < config.n_layers:
+        outside.append(inject.layer)
+    if outside:
+        raise CaseError(where, f"layer {outside[0]}: model {source.name} has layers 0 to {config.n_layers - 1}")
+    if inject is not None and inject.head is not None and not 0 <= inject.head < config.n_heads:
+        raise CaseError(where, f"head {inject.head}: model {source.name} has heads 0 to {config.n_heads - 1}")
+    schedule = {phase: Schedule(**value) for phase, value in (wanted.get("schedule") or {}).items()}
+    return RunPlan(
+        tokens=tokens,
+        steps=steps,
+        act_dtype=str(wanted["dtype"]),
+        kv_dtype=str(wanted["kv_dtype"]),
+        gemm=wanted["gemm"],
+        page_size=int(wanted["page_size"]),
+        seed=int(wanted["seed"]),
+        layers=layers,
+        schedule=schedule,
+        context=context if wanted.get("context") else 0,
+        threads=settings.threads,
+        device=settings.device,
+        inject=inject,
+    )
+
+
+def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None:
+    """A feature that the library does not declare makes the case "not run", before anything is run."""
+    for library in {id(lib): lib for lib in libraries.values()}.values():
+        said = library.description
+        for value, have, name in (
+            (plan.act_dtype, said.act_dtypes, "dtype"),
+            (plan.kv_dtype, said.kv_dtypes, "kv_dtype"),
+        ):
+            if value not in have:
+                raise Unsupported(f"{name} {value}", f"library {said.name} declares {name} {', '.join(have)}")
+        if plan.page_size and said.kv != "stateless" and "paged" not in said.features:
+            raise Unsupported("paged", f"library {said.name} has no paged cache")
+        if plan.schedule and "schedule" not in said.features:
+            raise Unsupported("schedule", f"the schedule of library {said.name} cannot be set")
+
+
+@contextlib.contextmanager
+def _armed(backends: Mapping[Phase, AttentionBackend], fault: Inject | None) -> Iterator[None]:
+    """The faulty twin with its fault set; cleared again whatever happens, because the twin stays loaded."""
+    if fault is None:
+        yield
+        return
+    from pytest_greta.faults.kernel import armed
+
+    with armed(list({id(b): b for b in backends.values()}.values()), fault):
+        yield
+
+
+def _preview(prompt: Prompt, source: ModelSource, tokens: Sequence[int]) -> str:
+    text = prompt.text if prompt.text is not None else source.tokenizer.decode(list(tokens[:48]))
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _spelled(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _write_traces(result: ProbeResult, judged: Judged, settings: RunSettings) -> None:
+    if settings.artifacts is None or settings.trace == "off":
+        return
+    from pytest_greta.trace.jsonl import write_trace
+
+    write_trace(settings.artifacts, result, judged.trace, judged.checks, full=settings.trace == "full")
