@@ -3,8 +3,8 @@
     python tests/oracles/make_smollm2.py SmolLM2-135M-Instruct.Q4_1.gguf
 
 Needs the packages llama-cpp-python, gguf, numpy and safetensors. Writes ``smollm2_135m.json`` (token ids, and of each
-prompt's last-position logits 512 seeded samples, the 20 largest and the maximum) and ``smollm2_135m.safetensors`` (three
-whole rows of logits), both with their producer: the suite refuses values that our own engine has made.
+prompt's last-position logits 512 seeded samples, the 20 largest and the maximum) and ``smollm2_135m.safetensors``
+(three whole rows of logits), both with their producer: the suite refuses values that our own engine has made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def main() -> None:
     tokens = meta.pop("tokenize")
     record = {
         **meta,
-        "prompts": {name: {"text": texts.get(name), "ids": ids[name], **sample(name, row)} for name, row in rows.items()},
+        "prompts": {
+            name: {"text": texts.get(name), "ids": ids[name], **sample(name, row)} for name, row in rows.items()
+        },
         "tokenizer": [{"text": text, "ids": got} for text, got in zip(strings, tokens, strict=True)],
     }
     out = HERE / "smollm2_135m.json"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 
-_WORDS = (
-    "the cache holds one row for every token that was seen before and a query reads them all la atención lee cada fila "
-    "escrita y decide cuánto pesa year 2026 río mañana naïve coöperate 東京 Москва don't they're we'll x86-64 3.1416 "
+_TEXT = (
+    "the cache holds one row for every token that was seen before and a query reads them all la atención lee "
+    "cada fila escrita y decide cuánto pesa year 2026 río mañana naïve coöperate 東京 Москва don't they're we'll x86-64 3.1416 "
     "1e-5 0x7fff kv_read() lambda x: x**2 != None -> dict[str, int]; // comment /* tile */ return 0; #include <vector> "
-    "however, therefore; perhaps? yes! (brackets) [list] {set} \"quoted\" 'single' e-mail@example.org https://example.org "
-    "über straße façade señor piñata whether weather together another otherwise nonetheless antidisestablishmentarianism"
-).split(" ")
+    "however, therefore; perhaps? yes! (brackets) [list] {set} \"quoted\" 'single' e-mail@example.org "
+    "https://example.org über straße façade señor piñata whether weather together another otherwise nonetheless "
+    "antidisestablishmentarianism"
+)
+_WORDS = _TEXT.split(" ")
 _SPACES = (" ", " ", " ", " ", " ", " ", "  ", "\n", "\n\n", "\t", "\n    ")
 _RANGES = (
     (0x20, 0x7E), (0x20, 0x7E), (0xA0, 0x17F), (0x370, 0x52F), (0x590, 0x6FF), (0x900, 0x97F), (0xE00, 0xE7F),
@@ -22,7 +24,8 @@ SHORT = {
     "short": "Hi\n",
     "one_token": "The",
     "spanish": "¿Por qué el cielo es azul? Explícalo en una sola frase, como si yo fuera un niño de ocho años:\n",
-    "code": "def softmax(x):\n    m = max(x)\n    e = [math.exp(v - m) for v in x]\n    return [v / sum(e) for v in e]\n\n\n",
+    "code": "def softmax(x):\n    m = max(x)\n    e = [math.exp(v - m) for v in x]\n"
+    "    return [v / sum(e) for v in e]\n\n\n",
     "unicode": "Emoji 👩‍👩‍👧‍👦🏳️‍🌈 and 東京, Ελλάδα, العربية, हिन्दी, é vs e\u0301, ½ ² Ⅷ ﬁ\u200b…",
     "digits": "3.14159 26535 8979, 1234567890 + 0042 = 1e-5; ٣٤٥ १२३",
     "whitespace": " \t\n\n   two   spaces\t\ttabs\r\n \u00a0\u3000end   ",
@@ -50,8 +53,33 @@ def random_text(rng: random.Random, length: int) -> str:
 def tokenizer_texts() -> list[str]:
     """420 texts: the prompts, edge cases, and random ones."""
     rng = random.Random(366)
-    edge = [" ", "  ", "\n", "\t", "a", " a", "a ", "  a", "a  b", "'s", "it's it'S IT'S", "don't", "1", "12", " 1", "a1b2"]
-    edge += ["<|im_start|>", "x<|im_end|>y", "<|im_start", "<|endoftext|><|endoftext|>", " <|im_start|> ", "\x00", "\ufeffa"]
+    edge = [
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "a",
+        " a",
+        "a ",
+        "  a",
+        "a  b",
+        "'s",
+        "it's it'S IT'S",
+        "don't",
+        "1",
+        "12",
+        " 1",
+        "a1b2",
+    ]
+    edge += [
+        "<|im_start|>",
+        "x<|im_end|>y",
+        "<|im_start",
+        "<|endoftext|><|endoftext|>",
+        " <|im_start|> ",
+        "\x00",
+        "\ufeffa",
+    ]
     edge += ["\r\n", "a\r\nb", "\u2028", "\u0085", "...", "!!!???", "a_b-c", "CamelCase", "\U0010ffff", "é", "e\u0301"]
     texts = [*SHORT.values(), *long_prompts().values(), *edge]
     texts += [words(rng, rng.randint(1, 12)) for _ in range(110)]

