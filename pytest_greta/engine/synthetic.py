@@ -25,8 +25,13 @@ CONSTANT, IS_BOS = 0, 1
 """Residual channels with a meaning: one that every token has, one that only BOS has. The sinks are made of them."""
 OUTLIERS = (7, 100, 201)
 OUTLIER_GAIN = 30.0
-SINK_SCORE = 9.0
-HOT_GAIN = 4.0
+GROUP = N_HEADS // N_KV_HEADS
+SINK_KV_HEADS = range(0, N_KV_HEADS, 2)
+SINK_SCORE = 5.0
+"""Of BOS, where other keys score about +-1: most of the weight in a short prompt, a good part of it in a long one."""
+HOT_HEADS = tuple(h for h in range(N_HEADS) if h // GROUP not in SINK_KV_HEADS)
+HOT_GAIN = 6.0
+"""One head a layer has scores of about +-6 to +-20."""
 
 
 class ByteTokenizer:
@@ -67,19 +72,24 @@ def _weights(seed: int) -> dict[str, np.ndarray]:
         return rng.standard_normal((rows, columns)) / np.sqrt(columns)
 
     def norm() -> np.ndarray:
-        return rng.uniform(0.5, 1.5, WIDTH)
+        weight = rng.uniform(0.5, 1.5, WIDTH)
+        weight[[CONSTANT, IS_BOS]] = 1.0
+        return weight
 
     embed = rng.standard_normal((VOCAB, WIDTH))
     embed[:, OUTLIERS] *= OUTLIER_GAIN
     embed[:, CONSTANT] = 4.0
     embed[:, IS_BOS] = 0.0
     embed[BOS, IS_BOS] = 40.0
+    rms = np.sqrt(np.mean(embed**2, axis=1))
+    constant, is_bos = np.median(embed[:, CONSTANT] / rms), embed[BOS, IS_BOS] / rms[BOS]
+    score = SINK_SCORE * np.sqrt(HEAD_DIM) / (constant * is_bos)
     weights = {"embed": embed}
     for i in range(N_LAYERS):
         q = matrix(N_HEADS * HEAD_DIM, WIDTH)
         k = matrix(N_KV_HEADS * HEAD_DIM, WIDTH)
-        _add_sinks(rng, q, k)
-        q.reshape(N_HEADS, HEAD_DIM, WIDTH)[i % N_HEADS] *= HOT_GAIN
+        _add_sinks(rng, q, k, score)
+        q.reshape(N_HEADS, HEAD_DIM, WIDTH)[HOT_HEADS[i % len(HOT_HEADS)]] *= HOT_GAIN
         o, down = matrix(WIDTH, N_HEADS * HEAD_DIM), matrix(WIDTH, FFN)
         o[[CONSTANT, IS_BOS]] = 0.0  # nothing writes to the channels with a meaning
         down[[CONSTANT, IS_BOS]] = 0.0
@@ -99,14 +109,14 @@ def _weights(seed: int) -> dict[str, np.ndarray]:
     return weights
 
 
-def _add_sinks(rng: np.random.Generator, q: np.ndarray, k: np.ndarray) -> None:
+def _add_sinks(rng: np.random.Generator, q: np.ndarray, k: np.ndarray, score: float) -> None:
     """In every second kv head, let each query look at BOS: the constant channel through wq meets BOS's through wk.
 
-    Both land in the pair of dimensions that RoPE turns slowest, so that distance hardly weakens the score.
+    Both land in the pair of dimensions that RoPE turns slowest, so that distance hardly weakens the score. ``score``: the
+    raw dot product wanted per unit of both weights' product.
     """
     slow = HEAD_DIM // 2 - 1
-    gain = np.sqrt(SINK_SCORE * np.sqrt(HEAD_DIM))
-    for kv in range(0, N_KV_HEADS, 2):
-        k.reshape(N_KV_HEADS, HEAD_DIM, WIDTH)[kv, slow, IS_BOS] = gain / 6.0 * rng.uniform(0.8, 1.2)
-        for h in range(kv * 2, kv * 2 + 2):
-            q.reshape(N_HEADS, HEAD_DIM, WIDTH)[h, slow, CONSTANT] = gain * 6.0 * rng.uniform(0.8, 1.2) / 4.0
+    for kv in SINK_KV_HEADS:
+        k.reshape(N_KV_HEADS, HEAD_DIM, WIDTH)[kv, slow, IS_BOS] = np.sqrt(score) * rng.uniform(0.9, 1.1)
+        for h in range(kv * GROUP, (kv + 1) * GROUP):
+            q.reshape(N_HEADS, HEAD_DIM, WIDTH)[h, slow, CONSTANT] = np.sqrt(score) * rng.uniform(0.9, 1.1)

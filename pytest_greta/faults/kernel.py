@@ -1,0 +1,50 @@
+"""Faults inside the kernel: told to the faulty twin of our library, which is loaded for nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast, runtime_checkable
+
+from pytest_greta.backends.base import AttentionBackend, Unsupported
+from pytest_greta.cases.model import Inject
+from pytest_greta.faults.plant import magnitude
+
+PHASES = {"prefill": 0, "decode": 1, "both": -1}
+"""``greta_phase``; -1 is both."""
+
+
+@runtime_checkable
+class FaultyTwin(Protocol):
+    """``greta_faults.h``: -1 stands for all."""
+
+    def fault_set(self, kind: str, phase: int, layer: int, head: int, position: int, magnitude: float) -> None: ...
+
+    def fault_clear(self) -> None: ...
+
+
+@contextlib.contextmanager
+def armed(backends: Sequence[AttentionBackend], fault: Inject) -> Iterator[None]:
+    """Set the fault in each twin; clear it whatever happens, because the twin stays loaded."""
+    twins: list[FaultyTwin] = []
+    for backend in backends:
+        if not isinstance(backend, FaultyTwin):
+            raise Unsupported(f"fault {fault.fault}", f"library {backend.describe().name} has no faulty twin")
+        twins.append(cast(FaultyTwin, backend))
+    def number(value: int | None) -> int:
+        return -1 if value is None else value
+
+    try:
+        for twin in twins:
+            twin.fault_set(
+                fault.fault,
+                PHASES[fault.phase],
+                number(fault.layer),
+                number(fault.head),
+                number(fault.position),
+                magnitude(fault),
+            )
+        yield
+    finally:
+        for twin in twins:
+            twin.fault_clear()
