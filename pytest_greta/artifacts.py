@@ -1,0 +1,194 @@
+"""The files of a run.
+
+::
+
+    <root>/<YYYY-MM-DD>/<suite>[.2, .3, ...]/     a later run of the day gets the next number
+      run/<case>_<mode>[-<variant>].log
+      traces/<case>_<mode>[-<variant>]_trace.jsonl (+ .safetensors)
+      <SUITE>_FINAL_REPORT.md
+      <SUITE>_ANALYSIS.tsv
+      results.jsonl                                one line a probe
+
+Nothing is written outside the run's folder whatever an id contains, and never over another run. A file that is there is
+complete: text is written beside it, flushed to the disk and renamed; ``results.jsonl`` grows by whole lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import hashlib
+import os
+import secrets
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_greta.report.jsonline import json_line
+from pytest_greta.report.messages import say
+from pytest_greta.report.text import clean
+from pytest_greta.result import ProbeResult, from_plain, to_plain
+
+RESULTS = "results.jsonl"
+MAX_NAME = 120
+"""Bytes of a name made from ids; the longest suffix of ours fits into what file systems leave (255)."""
+
+_SAFE = frozenset(string.ascii_letters + string.digits + "._-")
+
+
+class ArtifactError(Exception):
+    """A file of the run cannot be written or read. The text is one line, in both languages, and says what to do."""
+
+
+def safe_name(text: str) -> str:
+    """A file name from an id: everything but letters, digits, ``.``, ``_`` and ``-`` percent-encoded, no leading dot.
+
+    Two ids never give one name; one that would be too long ends in a hash of the whole.
+    """
+    raw = text.encode("utf-8", "surrogateescape")
+    name = "".join(chr(b) if chr(b) in _SAFE else f"%{b:02X}" for b in raw) or "%00"
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[: MAX_NAME - 18]}~{hashlib.sha256(raw).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run of one suite. A worker of xdist writes only the files of its own probes: ``log``, ``trace_path``."""
+
+    path: Path
+    suite: str = ""
+    is_worker: bool = False
+
+    @classmethod
+    def create(cls, root: str | os.PathLike[str], date: datetime.date | str, suite: str) -> RunFolder:
+        """A new folder below ``root``, the next free number of the day. Raises ``ArtifactError``."""
+        day = datetime.date.fromisoformat(date) if isinstance(date, str) else date
+        parent = Path(root) / day.isoformat()
+        name = safe_name(suite)
+        with _explained(Path(root)):
+            parent.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                path = parent / (name if number == 1 else f"{name}.{number}")
+                try:
+                    path.mkdir()  # not exist_ok: of two runs that start together only one gets the number
+                    break
+                except FileExistsError:
+                    number += 1
+            for below in ("run", "traces"):
+                (path / below).mkdir()
+        return cls(path, suite)
+
+    @classmethod
+    def worker(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """The view of a worker on the folder that the controller chose."""
+        return cls(Path(path), is_worker=True)
+
+    def log_path(self, case: str, probe: str) -> Path:
+        """``probe``: mode and variant, ``kv_aligned-bf16``."""
+        return self.path / "run" / (safe_name(f"{case}_{probe}") + ".log")
+
+    def trace_path(self, case: str, probe: str, suffix: str = ".jsonl") -> Path:
+        """``suffix``: ``.jsonl``, or ``.safetensors`` for the sidecar."""
+        return self.path / "traces" / (safe_name(f"{case}_{probe}") + "_trace" + suffix)
+
+    def log(self, case: str, probe: str, text: str) -> None:
+        """Append whole lines to a probe's log; they are in the file when this returns. Raises ``ArtifactError``."""
+        _append(self.log_path(case, probe), (text.rstrip("\n") + "\n").encode("utf-8", "backslashreplace"))
+
+    def append(self, result: ProbeResult) -> None:
+        """Add one line to ``results.jsonl``. Only the controller does. Raises ``ArtifactError``."""
+        if self.is_worker:
+            raise ValueError("results.jsonl belongs to the controller")
+        _append(self.path / RESULTS, json_line(to_plain(result)))
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / (safe_name(self.suite).upper() + "_FINAL_REPORT.md")
+
+    @property
+    def analysis_path(self) -> Path:
+        return self.path / (safe_name(self.suite).upper() + "_ANALYSIS.tsv")
+
+    def write(self, path: Path, text: str) -> None:
+        """A whole text, atomically. Raises ``ArtifactError``, ``ValueError`` for a path outside the folder."""
+        if path.parent.resolve() != self.path.resolve():
+            raise ValueError(f"{path} is not in {self.path}")
+        write_atomic(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``: a kill at any moment leaves the old file or the new. Raises ``ArtifactError``."""
+    with _explained(path):
+        temporary = path.parent / f".{secrets.token_hex(8)}.tmp"  # in the same folder: a rename within one file system
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
+    """The results of a ``results.jsonl``, and a sentence for each line that is none (a kill may cut the last one).
+
+    Raises ``ArtifactError`` where the file itself cannot be read.
+    """
+    import orjson
+
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ArtifactError(say("artifacts.unread", "both", path=clean(str(path)), error=_why(error))) from None
+    results, problems = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            results.append(from_plain(ProbeResult, orjson.loads(line)))
+        except (ValueError, TypeError, AttributeError) as error:
+            where = clean(f"{path}:{number}")
+            problems.append(say("analyze.unreadable", "both", where=where, error=clean(str(error))))
+    return results, problems
+
+
+def _append(path: Path, line: bytes) -> None:
+    """One write; where the disk takes only a part of it the file is cut back to whole lines."""
+    with _explained(path):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            size = os.fstat(file).st_size
+            if os.write(file, line) != len(line):
+                os.ftruncate(file, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(file)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            key = "artifacts.full"
+        elif isinstance(error, (FileExistsError, NotADirectoryError)):
+            key = "artifacts.file"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            key = "artifacts.denied"
+        else:
+            key = "artifacts.failed"
+        raise ArtifactError(say(key, "both", path=clean(str(path)), error=_why(error))) from error
+
+
+def _why(error: OSError) -> str:
+    return clean(error.strerror or str(error))
