@@ -1,0 +1,54 @@
+"""Case files: which files they are, and the way from one to a ``Suite``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pytest_greta.cases import build
+from pytest_greta.cases.model import CaseError, Suite, Where
+from pytest_greta.cases.schema import raise_for, validate
+from pytest_greta.cases.yaml_ import parse, read_text
+
+PATTERNS: tuple[str, ...] = ("*.greta.yaml",)
+
+_YAML = (".yaml", ".yml")
+_BOTH_KEYS = (re.compile(r"^(suite|\"suite\"|'suite')\s*:", re.M), re.compile(r"^(cases|\"cases\"|'cases')\s*:", re.M))
+
+
+def is_case_file(path: Path, explicit: bool, patterns: Sequence[str] = PATTERNS) -> bool:
+    """By its name; a YAML file of another name only where the user names it (``explicit``) and it looks like one.
+
+    A pattern with a slash is matched against the whole path. Looks, not parses: a case file with a mistake in it must
+    come to an error message, and somebody else's YAML must not.
+    """
+    posix = path.as_posix()
+    if any(fnmatch(path.name, p) or ("/" in p and fnmatch(posix, f"*/{p.removeprefix('/')}")) for p in patterns):
+        return True
+    if not explicit or path.suffix not in _YAML:
+        return False
+    try:
+        text = read_text(path)
+    except CaseError:
+        return False
+    return all(key.search(text) for key in _BOTH_KEYS)
+
+
+def load_suite(path: Path) -> Suite:
+    """The suite of a case file. Raises ``CaseError``, complete: place, key, what was expected, the nearest valid name.
+
+    ``path`` is repeated in messages and in ``Case.where`` as it is given; prompt files are found beside it.
+    """
+    root = parse(read_text(path), path)
+    raise_for(validate(root, path))
+    return build.suite(root, path)
+
+
+def check_unique(suite: Suite, seen: MutableMapping[tuple[str, str], Where]) -> None:
+    """Two cases of one suite with one id, in two files: ``CaseError``. ``seen`` is filled, by (suite, id)."""
+    for case in suite.cases:
+        first = seen.setdefault((suite.name, case.id), case.where)
+        if first != case.where:
+            raise CaseError(case.where, f"key id: two cases {case.id} in suite {suite.name}, the first at {first}")
