@@ -1,0 +1,173 @@
+"""xdist: threads a worker, one artifacts folder for all, and a row for the case inside which a worker died."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_greta import settings as settings_
+from pytest_greta import texts
+from pytest_greta.options import FILES_INI
+
+if TYPE_CHECKING:
+    from pytest_greta.cases.model import Probe
+    from pytest_greta.result import ProbeResult
+    from pytest_greta.session import Session
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+WORKERINPUT = "greta_scratch"
+"""A folder of this session on this machine: ``folders.json`` from the controller, notes from dying workers."""
+
+FOLDERS = "folders.json"
+
+
+def cores() -> int:
+    """Those that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def threads(config: pytest.Config) -> int:
+    """For the attention library of one process; 0 without xdist, where the library may choose."""
+    if not settings_.is_worker(config):
+        return 0
+    return max(1, cores() // int(config.workerinput["workercount"]))  # type: ignore[attr-defined]
+
+
+def thread_environment(environ: Mapping[str, str], workers: int) -> dict[str, str]:
+    """OpenMP and BLAS share the cores among the workers; what the user has set stays."""
+    share = str(max(1, cores() // max(1, workers)))
+    return {name: share for name in THREAD_VARIABLES if name not in environ}
+
+
+def crashed(config: pytest.Config, nodeid: str, worker: str, reason: str) -> ProbeResult | None:
+    """A row for a probe that took its process with it; None where ``nodeid`` is no probe of a case file.
+
+    The controller has collected nothing, so the case is looked up in its file again.
+    """
+    found = find_probe(config, nodeid)
+    if found is None:
+        return None
+    from pytest_greta import unfinished
+    from pytest_greta.running import reproduce, where_of
+
+    probe, path = found
+    settings = settings_.RunSettings(
+        nodeid=nodeid,
+        where=where_of(config.rootpath, path, probe.case.where.line),
+        reproduce=reproduce(config, nodeid),
+    )
+    return unfinished.inconclusive(probe, settings, reason, worker)
+
+
+def find_probe(config: pytest.Config, nodeid: str) -> tuple[Probe, Path] | None:
+    from pytest_greta.cases.loader import load_suite
+    from pytest_greta.plan import expand
+
+    file, _, rest = nodeid.partition("::")
+    if not is_case_name(config, file):
+        return None
+    path = config.rootpath / file
+    # loadgroup appends "@group" to node ids.
+    names = {rest, rest.rpartition("@")[0]}
+    for case in load_suite(path).cases:
+        for probe in expand(case, settings_.read(config).overrides):
+            if f"{case.id}::{probe.id}" in names:
+                return probe, path
+    return None
+
+
+def is_case_name(config: pytest.Config, file: str) -> bool:
+    """Whether a node id's file can be a case file: by pattern, or a YAML that was named on the command line."""
+    path = PurePath(file)
+    return path.suffix in (".yaml", ".yml") or any(path.match(p) for p in config.getini(FILES_INI))
+
+
+class Controller:
+    """The hooks of xdist, all optional: they do not exist under ``-p no:xdist``."""
+
+    def __init__(self, config: pytest.Config, session: Session) -> None:
+        self.config = config
+        self.session = session
+        self.scratch: Path | None = None
+        self.started = False
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: Sequence[Any]) -> None:
+        """A worker's environment is set before it imports anything, and stays with a crashed worker's successor."""
+        for spec in specs:
+            spec.env.update(thread_environment({**os.environ, **spec.env}, len(specs)))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        if self.scratch is None:
+            self.scratch = Path(tempfile.mkdtemp(prefix="greta-"))
+        node.workerinput[WORKERINPUT] = str(self.scratch)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Nothing has been scheduled yet when the first worker has collected: time for settings and folders."""
+        files = dict.fromkeys(i.partition("::")[0] for i in ids)
+        cases = [self.config.rootpath / f for f in files if is_case_name(self.config, f)]
+        if self.started or not cases:
+            return
+        self.started = True
+        from pytest_greta.cases.loader import load_suite
+
+        self.session.begin([load_suite(path).name for path in cases])
+        for line in self.session.settings_lines():
+            self.session.write_line(line)
+        assert self.scratch is not None
+        made = self.session.files.folders if self.session.files is not None else {}
+        folders = {suite: str(folder.path) for suite, folder in made.items()}
+        (self.scratch / FOLDERS).write_text(json.dumps(folders), encoding="utf-8")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.result import to_plain
+
+        worker = report.node.gateway.id
+        result = crashed(self.config, crashitem, worker, self._reason(worker))
+        if result is not None:
+            report.longrepr = failure_text(result, settings_.lang(self.config))
+            vars(report).update(greta=[to_plain(result)], greta_case=True)
+
+    def _reason(self, worker: str) -> str:
+        note = self.scratch / worker if self.scratch is not None else None
+        if note is not None and note.is_file():
+            return note.read_text(encoding="utf-8")
+        return texts.one_line("both", "crash_reason", worker=worker)
+
+    def pytest_unconfigure(self) -> None:
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _scratch(config: pytest.Config) -> Path | None:
+    """In a worker, the controller's folder; None in any other process, or on another machine than the controller's."""
+    path = Path(getattr(config, "workerinput", {}).get(WORKERINPUT, "/nonexistent"))
+    return path if path.is_dir() else None
+
+
+def worker_folders(config: pytest.Config) -> dict[str, str]:
+    """Folder by suite, as the controller chose them."""
+    scratch = _scratch(config)
+    if scratch is None or not (scratch / FOLDERS).is_file():
+        return {}
+    folders: dict[str, str] = json.loads((scratch / FOLDERS).read_text(encoding="utf-8"))
+    return folders
+
+
+def leave_note(config: pytest.Config, reason: str) -> None:
+    """Why this worker is about to end itself, for the controller that will find it dead."""
+    scratch = _scratch(config)
+    if scratch is not None:
+        (scratch / config.workerinput["workerid"]).write_text(reason, encoding="utf-8")  # type: ignore[attr-defined]

@@ -1,0 +1,50 @@
+"""The result files of a session: one run folder a suite, filled as results come, finished with the reports."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_greta.artifacts import RunFolder
+    from pytest_greta.result import ProbeResult
+
+
+class Files:
+    """Only the process that has all results makes one. A folder is made when its suite first needs it."""
+
+    def __init__(self, root: str, source: str) -> None:
+        self.root = root
+        self.source = source
+        self.date = datetime.date.today()
+        self.folders: dict[str, RunFolder] = {}
+        self.problems: list[str] = []
+        """What could not be written after the start: said in the summary, because the verdicts stand without it."""
+
+    def folder(self, suite: str) -> RunFolder:
+        """The folder of a suite. Raises ``pytest.UsageError`` where it cannot be made."""
+        from pytest_greta.artifacts import ArtifactError, RunFolder
+
+        if suite not in self.folders:
+            try:
+                self.folders[suite] = RunFolder.create(self.root, self.date, suite)
+            except ArtifactError as error:
+                raise pytest.UsageError(f"{self.source}: {error}") from None
+        return self.folders[suite]
+
+    def append(self, results: Sequence[ProbeResult]) -> None:
+        """At once, so that they are on the disk when the next case takes the process with it."""
+        from pytest_greta.artifacts import ArtifactError
+
+        for result in results:
+            try:
+                self.folder(result.suite).append(result)
+            except (ArtifactError, pytest.UsageError) as error:
+                self._note(str(error))
+
+    def _note(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)

@@ -1,0 +1,89 @@
+"""The fixture ``greta``: probes inside ordinary tests, in the same summary and results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_greta import settings as settings_
+
+if TYPE_CHECKING:
+    from pytest_greta.report.messages import Lang
+    from pytest_greta.result import ProbeResult
+    from pytest_greta.trace.records import Trace
+    from pytest_greta.verdict import Verdict
+
+
+class FixtureRun:
+    """What ``greta.probe`` gives back."""
+
+    def __init__(self, result: ProbeResult, trace: Trace, lang: Lang) -> None:
+        self.result = result
+        self.trace = trace
+        self._lang = lang
+
+    @property
+    def verdict(self) -> Verdict:
+        assert self.result.verdict is not None
+        return self.result.verdict
+
+    def assert_aligned(self) -> None:
+        """Raises ``AssertionError`` with the whole finding unless the status is ``PASS``."""
+        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.verdict import PASS
+
+        __tracebackhide__ = True
+        if self.verdict.status != PASS:
+            raise AssertionError(failure_text(self.result, self._lang))
+
+
+class Greta:
+    """The fixture's value."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._item: pytest.Item = request.node
+        self._count = 0
+
+    def probe(
+        self,
+        model: Any,
+        prompt: str | Sequence[int],
+        *,
+        mode: str = "kv_aligned",
+        backend: Any = "cpu",
+        dtype: str = "f32",
+        **settings: Any,
+    ) -> FixtureRun:
+        """Run a probe and judge it. Its result joins the summary and the result files of the session.
+
+        ``model``: what ``pytest_greta.load_model`` gives, or a name or path for it. ``prompt``: text, or token ids.
+        ``settings``: further keys of a case file (``seed``, ``page_size``, ``gemm``, ...).
+
+        Skips the test where the model, the library or a feature is not there, or fails it where ``--greta-require``
+        names that.
+        """
+        from pytest_greta import running
+        from pytest_greta.nodes import RESULTS, properties, skip_reason
+        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.result import to_plain
+
+        item = self._item
+        name = f"{item.name}.{self._count}" if self._count else item.name
+        self._count += 1
+        found = running.run_api(item, name, model, prompt, mode, backend=backend, dtype=dtype, **settings)
+        item.stash.setdefault(RESULTS, []).append(to_plain(found.result))
+        item.user_properties += properties(found.result)
+        lang = settings_.lang(item.config)
+        if not isinstance(found, running.Unfinished):
+            return FixtureRun(found.result, found.trace, lang)
+        if found.result.outcome == "not_run":
+            pytest.skip(skip_reason(found.result, lang))
+        pytest.fail("\n".join([failure_text(found.result, lang), found.trace]).rstrip(), pytrace=False)
+
+
+@pytest.fixture
+def greta(request: pytest.FixtureRequest) -> Greta:
+    """Probes inside ordinary tests: ``greta.probe("synthetic", "Hi").assert_aligned()``."""
+    return Greta(request)

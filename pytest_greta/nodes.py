@@ -1,0 +1,155 @@
+"""``GretaFile > GretaCase > GretaProbe``: what pytest collects from a case file.
+
+Collectors are nested instead of parametrised, because names with brackets lose ``--lf``, ``--sw`` and loadgroup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_greta import running, texts
+from pytest_greta import settings as settings_
+from pytest_greta.cases.model import Case, CaseError, Probe, Where
+
+if TYPE_CHECKING:
+    from _pytest._code.code import ExceptionInfo, TerminalRepr
+
+    from pytest_greta.result import ProbeResult
+
+FAULT_MARK = "fault"
+
+RESULTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+"""Plain results that an item has produced and no report has carried away yet."""
+
+_SEEN: pytest.StashKey[MutableMapping[tuple[str, str], Where]] = pytest.StashKey()
+"""Cases by suite and id: a suite may be spread over files."""
+
+
+class ProbeFailed(Exception):  # noqa: N818 - it is an answer, not a defect
+    """The verdict is not what the case expects. ``trace``: the traceback where an exception was the reason."""
+
+    def __init__(self, result: ProbeResult, trace: str = "") -> None:
+        super().__init__(result.nodeid)
+        self.result = result
+        self.trace = trace
+
+
+class GretaFile(pytest.File):
+    """A file of cases."""
+
+    def collect(self) -> Iterator[GretaCase]:
+        from pytest_greta.cases.loader import check_unique, load_suite
+
+        try:
+            suite = load_suite(self.path)
+            check_unique(suite, self.session.stash.setdefault(_SEEN, {}))
+        except (CaseError, OSError) as error:
+            raise self.CollectError(str(error)) from None
+        for case in suite.cases:
+            yield GretaCase.from_parent(self, name=case.id, case=case)
+
+
+class GretaCase(pytest.Collector):
+    """A case, the parent of the probes of its matrix."""
+
+    def __init__(self, *, case: Case, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.case = case
+
+    def collect(self) -> Iterator[GretaProbe]:
+        from pytest_greta.plan import expand
+
+        self._check_marks()
+        try:
+            overrides = settings_.read(self.config).overrides
+        except pytest.UsageError:
+            overrides = {}  # raised for the whole session, once all is collected
+        try:
+            probes = expand(self.case, overrides)
+        except CaseError as error:
+            raise self.CollectError(str(error)) from None
+        for probe in probes:
+            yield GretaProbe.from_parent(self, name=probe.id, probe=probe)
+
+    def _check_marks(self) -> None:
+        known = registered_marks(self.config)
+        for mark in self.case.marks:
+            if mark not in known:
+                where, names = str(self.case.where), ", ".join(sorted(known))
+                lang = settings_.lang(self.config)
+                raise self.CollectError(texts.say(lang, "unknown_mark", where=where, mark=mark, known=names))
+
+
+class GretaProbe(pytest.Item):
+    """One cell of a case's matrix: runs the probe and compares the verdict with what the case expects."""
+
+    def __init__(self, *, probe: Probe, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.probe = probe
+        self.stash[RESULTS] = []
+        self.add_marker(FAULT_MARK if probe.case.inject else probe.mode)
+        for mark in probe.case.marks:
+            self.add_marker(mark)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        where = self.probe.case.where
+        return self.path, where.line - 1, f"{self.probe.case.id}::{self.probe.id}"
+
+    @property
+    def where(self) -> str:
+        """file:line of the case, the file relative to the project's root."""
+        return running.where_of(self.config.rootpath, self.path, self.probe.case.where.line)
+
+    def runtest(self) -> None:
+        from pytest_greta.result import to_plain
+
+        settings = running.run_settings(self.config, self.probe, self.nodeid, self.where)
+        found = running.run(self.config, self.probe, settings)
+        result, trace = (found.result, found.trace) if isinstance(found, running.Unfinished) else (found, "")
+        self.stash[RESULTS].append(to_plain(result))
+        self.user_properties += properties(result)
+        if result.outcome == "failed":
+            raise ProbeFailed(result, trace)
+        if result.outcome == "not_run":
+            pytest.skip(skip_reason(result, settings_.lang(self.config)))
+
+    def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
+        """Plain text, because xdist turns anything else into ``str`` of it."""
+        error = excinfo.value
+        if not isinstance(error, ProbeFailed):
+            return super().repr_failure(excinfo, *args, **kwargs)
+        from pytest_greta.report.terminal import failure_text
+
+        text = failure_text(error.result, settings_.lang(self.config))
+        option = self.config.option
+        if error.trace and (option.verbose >= 2 or option.tbstyle == "long"):
+            text = f"{text}\n\n{error.trace}"
+        return text
+
+
+def skip_reason(result: ProbeResult, lang: str) -> str:
+    """One line, because that is what ``-rs`` and JUnit show."""
+    said = texts.say(lang, "not_run", kind=result.not_run_kind, message=result.not_run).splitlines()
+    if result.mend:
+        mend = texts.say(lang, "mend", mend=result.mend).splitlines()
+        said = [f"{a}; {b}" for a, b in zip(said, mend, strict=True)]
+    return " / ".join(said)
+
+
+def properties(result: ProbeResult) -> list[tuple[str, Any]]:
+    """For JUnit's ``<properties>``."""
+    verdict = result.verdict
+    if verdict is None:
+        return [("greta_not_run", result.not_run_kind)]
+    found = [("greta_verdict", verdict.status), ("greta_scenario", verdict.scenario or "")]
+    if verdict.first_failure is not None:
+        found.append(("greta_stage", f"layer {verdict.first_failure.layer} {verdict.first_failure.stage}"))
+    return [*found, ("greta_rho", f"{float(verdict.rho):.3g}")]
+
+
+def registered_marks(config: pytest.Config) -> set[str]:
+    return {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}

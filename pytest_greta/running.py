@@ -1,0 +1,137 @@
+"""Runs one probe inside a pytest item: its settings, the watchdog, and what becomes of exceptions."""
+
+from __future__ import annotations
+
+import shlex
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from pytest_greta import distribute, session, texts, unfinished
+from pytest_greta import settings as settings_
+from pytest_greta.cases.model import CaseError
+from pytest_greta.settings import RunSettings
+from pytest_greta.watchdog import Watchdog, as_line_of
+
+if TYPE_CHECKING:
+    from pytest_greta.api import Run
+    from pytest_greta.backends.base import AttentionBackend
+    from pytest_greta.cases.model import Probe
+    from pytest_greta.result import ProbeResult
+
+T = TypeVar("T")
+
+WATCHDOG: pytest.StashKey[Watchdog] = pytest.StashKey()
+SO_FAR: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
+"""The results so far, in the process that has them."""
+
+Backends = Mapping[str, "Callable[[], AttentionBackend]"]
+_BACKENDS: pytest.StashKey[Backends] = pytest.StashKey()
+
+
+def where_of(root: Path, path: Path, line: int) -> str:
+    """file:line, the file relative to the project's root where it is inside."""
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return f"{shown.as_posix()}:{line}"
+
+
+def run_settings(config: pytest.Config, probe: Probe, nodeid: str, where: str) -> RunSettings:
+    settings = settings_.read(config)
+    return RunSettings(
+        nodeid=nodeid,
+        where=where,
+        threads=distribute.threads(config),
+        library=settings["library"],
+        trace=settings["trace"],
+        artifacts=session.folder(config, probe.case.suite),
+        require=settings["require"],
+        lang=settings["lang"],
+        backends=user_backends(config),
+        reproduce=reproduce(config, nodeid),
+    )
+
+
+def reproduce(config: pytest.Config, nodeid: str) -> str:
+    """The line that runs one probe again. Node ids hold ``::`` and the file's name, so they are quoted."""
+    return " ".join(["pytest", shlex.quote(nodeid), settings_.read(config).command()]).strip()
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A probe that came to no verdict. ``trace``: the traceback where an exception that is no answer ended it."""
+
+    result: ProbeResult
+    trace: str = ""
+
+
+def run(config: pytest.Config, probe: Probe, settings: RunSettings) -> ProbeResult | Unfinished:
+    """One probe of a case file."""
+
+    def call() -> ProbeResult:
+        from pytest_greta.probe import run_probe
+
+        return run_probe(probe, settings)
+
+    return guarded(config, probe, settings, call)
+
+
+def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **keys: Any) -> Run | Unfinished:
+    """One probe of the fixture, by the public API; ``keys`` as ``pytest_greta.probe`` takes them."""
+    from pytest_greta.cases.model import Case, Expect, Probe, Prompt, Where
+
+    path, line, _ = item.reportinfo()
+    where = Where(Path(path), (line or 0) + 1)
+    # Stands for the test in messages; what is run is the API's own probe.
+    case = Case(name, "api", where, Prompt(), (mode,), {})
+    probe = Probe(mode, mode, "", case, {}, Expect())
+    shown = where_of(item.config.rootpath, where.path, where.line)
+    settings = run_settings(item.config, probe, item.nodeid, shown)
+
+    def call() -> Run:
+        from pytest_greta import api
+
+        return api.probe(model, prompt, mode=mode, name=name, settings=settings, **keys)
+
+    return guarded(item.config, probe, settings, call)
+
+
+def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Callable[[], T]) -> T | Unfinished:
+    """What ``call`` returns, under the watchdog; or, where it raises, the result that stands for that."""
+    from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
+    from pytest_greta.engine.store import ModelError, ModelMissing
+
+    where = probe.case.where
+    seconds = float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
+    try:
+        with config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, seconds)):
+            return as_line_of(where.path, where.line, settings.nodeid, call)
+    except (ModelMissing, BackendMissing) as missing:
+        return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message, missing.mend))
+    except Unsupported as error:
+        return Unfinished(unfinished.not_run(probe, settings, "feature", f"unsupported {error.feature}", ""))
+    except (CaseError, ModelError, BackendError) as error:
+        return Unfinished(unfinished.inconclusive(probe, settings, str(error)))
+    except Exception as error:
+        return Unfinished(unfinished.from_exception(probe, settings, error), traceback.format_exc())
+
+
+def _last_words(config: pytest.Config, settings: RunSettings, seconds: float) -> str:
+    lang = settings.lang
+    distribute.leave_note(config, texts.one_line("both", "timeout_reason", seconds=seconds))
+    said = texts.say(lang, "timeout", where=settings.where, nodeid=settings.nodeid, seconds=seconds)
+    results = config.stash[SO_FAR]() if SO_FAR in config.stash else ""
+    return f"{results}\n{said}" if results else said
+
+
+def user_backends(config: pytest.Config) -> Backends:
+    """From the hook ``pytest_greta_backends``; of two with one name that of the nearer conftest.py wins."""
+    if _BACKENDS not in config.stash:
+        merged: dict[str, Callable[[], AttentionBackend]] = {}
+        for found in reversed(config.hook.pytest_greta_backends(config=config)):
+            merged.update(found)
+        config.stash[_BACKENDS] = merged
+    return config.stash[_BACKENDS]

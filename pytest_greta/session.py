@@ -1,0 +1,127 @@
+"""One session, in the one process that has all results: alone, or as the controller of xdist's workers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_greta import distribute, texts
+from pytest_greta import settings as settings_
+
+if TYPE_CHECKING:
+    from pytest_greta.artifacts import RunFolder
+    from pytest_greta.files import Files
+    from pytest_greta.result import ProbeResult
+
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+
+
+def folder(config: pytest.Config, suite: str) -> RunFolder | None:
+    """Where a probe of ``suite`` writes its log and traces; None where nothing is to be written."""
+    if SESSION in config.stash:
+        files = config.stash[SESSION].files
+        return files.folder(suite) if files is not None else None
+    path = distribute.worker_folders(config).get(suite)
+    if path is None:
+        return None
+    from pytest_greta.artifacts import RunFolder
+
+    return RunFolder.worker(path)
+
+
+class Session:
+    """Gathers results as they come, writes the files, prints the summary, decides about the exit code."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.results: list[ProbeResult] = []
+        self.files: Files | None = None
+        self.outcomes: list[str] = []
+        """Of the probes of case files, not of those of the fixture."""
+        self.nothing_ran = False
+
+    def begin(self, suites: Iterable[str]) -> None:
+        """Cases will run. Raises ``pytest.UsageError`` for a wrong setting or a folder that cannot be written."""
+        settings = settings_.read(self.config)
+        if settings["artifacts"] is not None:
+            from pytest_greta.files import Files
+
+            self.files = Files(settings["artifacts"], settings.sources["artifacts"])
+            for suite in suites:
+                self.files.folder(suite)
+
+    def settings_lines(self) -> list[str]:
+        return settings_.read(self.config).lines()
+
+    def write_line(self, line: str) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self.config.option.verbose >= 0:
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+    def so_far(self) -> str:
+        """For the last words of a process that ends itself."""
+        if not self.results:
+            return ""
+        lines = [texts.one_line(settings_.lang(self.config), "so_far")]
+        for result in self.results:
+            verdict = result.verdict
+            said = f"{verdict.status} {verdict.scenario or ''}".strip() if verdict else result.not_run
+            lines.append(f"  {result.outcome:8} {result.nodeid} {said}")
+        return "\n".join(lines)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        plain: list[dict[str, Any]] | None = getattr(report, "greta", None)
+        if not plain:
+            return
+        from pytest_greta.result import ProbeResult, from_plain
+
+        results = [from_plain(ProbeResult, data) for data in plain]
+        self.results += results
+        if self.files is not None:
+            self.files.append(results)
+        if getattr(report, "greta_case", False):
+            self.outcomes += [result.outcome for result in results]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        empty = bool(self.outcomes) and all(outcome == "not_run" for outcome in self.outcomes)
+        if empty and session.exitstatus == pytest.ExitCode.OK and not settings_.read(self.config)["allow_empty"]:
+            self.nothing_ran = True
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        failed = any(result.outcome == "failed" for result in self.results)
+        if not self.results or (self.config.option.verbose < 0 and not failed):
+            return
+        from pytest_greta.report.terminal import summary
+
+        lang: Any = settings_.lang(self.config)
+        width = min(shutil.get_terminal_size().columns, 120)
+        terminalreporter.section("greta", sep="=", bold=True)
+        for line in summary(self.results, lang=lang, width=width, style=_style(self.config)).splitlines():
+            terminalreporter.write_line(line)
+        for problem in self.files.problems if self.files is not None else ():
+            for line in problem.splitlines():
+                terminalreporter.write_line(line, red=True)
+        if self.nothing_ran:
+            terminalreporter.write_line("")
+            for line in texts.say(lang, "nothing_ran").splitlines():
+                terminalreporter.write_line(line, red=True)
+
+
+_ROLES: dict[str, dict[str, bool]] = {
+    "good": {"green": True},
+    "bad": {"red": True, "bold": True},
+    "warn": {"yellow": True},
+    "dim": {"light": True},
+    "bold": {"bold": True},
+}
+
+
+def _style(config: pytest.Config) -> Callable[[str, str], str]:
+    writer = config.get_terminal_writer()
+    return lambda text, role: writer.markup(text, **_ROLES.get(role, {})) if writer.hasmarkup else text

@@ -1,0 +1,163 @@
+"""The settings of a session, from option, environment and ini in this order; and what one probe is run with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_greta import texts
+from pytest_greta.options import BY_NAME, OPTIONS, Option
+
+if TYPE_CHECKING:
+    from pytest_greta.artifacts import RunFolder
+    from pytest_greta.backends.base import AttentionBackend
+    from pytest_greta.report.messages import Lang
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that ``run_probe`` must know beside the probe itself."""
+
+    nodeid: str = ""
+    where: str = ""
+    """file:line of the case, the file relative to the root of the project."""
+    device: int = 0
+    threads: int = 0
+    """For the attention library; 0 leaves it to the library."""
+    library: str | None = None
+    """Path of a shared library that replaces the backend of every phase."""
+    trace: str = "off"
+    """off, stats, full"""
+    artifacts: RunFolder | None = None
+    """The folder of the case's suite; a probe writes only its own files in ``run/`` and ``traces/``."""
+    require: frozenset[str] = frozenset()
+    lang: Lang = "both"
+    backends: Mapping[str, Callable[[], AttentionBackend]] = field(default_factory=dict)
+    """Backends by name from the hook ``pytest_greta_backends``."""
+    reproduce: str = ""
+    """The command that runs this probe again."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``values`` by option name, every option included; ``sources`` names where those came from that were set."""
+
+    values: Mapping[str, Any]
+    sources: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys of the case files that were set from outside."""
+        return {o.overrides: self.values[o.name] for o in OPTIONS if o.overrides and o.name in self.sources}
+
+    def lines(self) -> list[str]:
+        """For the head of the session: what was set, and where."""
+        shown = [f"{name}={_show(self.values[name])} ({source})" for name, source in self.sources.items()]
+        shown += [
+            f"{name}={_show(self.values[name])}" for name in ("lang", "trace", "timeout") if name not in self.sources
+        ]
+        return ["greta: " + ", ".join(shown)]
+
+    def command(self) -> str:
+        """The options that the command line gave, as one would type them again."""
+        words = []
+        for option in OPTIONS:
+            if option.name in self.sources and option.name not in ("artifacts", "lang", "require", "allow_empty"):
+                words.append(f"{option.flag} {_show(self.values[option.name])}")
+        return " ".join(words)
+
+
+_SETTINGS = pytest.StashKey[Settings]()
+
+
+def read(config: pytest.Config, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this session. Raises ``pytest.UsageError``: the bad value, where it came from, the good ones."""
+    if environ is not None:
+        return _read(config, environ)
+    if _SETTINGS not in config.stash:
+        config.stash[_SETTINGS] = _read(config, os.environ)
+    return config.stash[_SETTINGS]
+
+
+def lang(config: pytest.Config) -> Lang:
+    """The language of messages, ``both`` where the setting itself is wrong."""
+    found: Lang = "both"
+    with contextlib.suppress(pytest.UsageError):
+        found = read(config)["lang"]
+    return found
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is a worker of xdist."""
+    return hasattr(config, "workerinput")
+
+
+def _read(config: pytest.Config, environ: Mapping[str, str]) -> Settings:
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for option in OPTIONS:
+        given = _given(config, environ, option)
+        if given is None:
+            values[option.name] = option.default
+            continue
+        raw, source = given
+        values[option.name] = raw if option.is_flag else _parse(option, raw, source)
+        sources[option.name] = source
+    return Settings(values, sources)
+
+
+def _given(config: pytest.Config, environ: Mapping[str, str], option: Option) -> tuple[Any, str] | None:
+    """The raw value and the name of its source, or None where nobody set it."""
+    typed = config.getoption(option.dest, None)
+    if typed is not None and typed is not False:
+        return typed, option.flag
+    for variable, short in option.env.items():
+        value = environ.get(variable, "")
+        if value:
+            return short.get(value, value), variable
+    ini = config.getini(option.dest)
+    if option.is_flag:
+        return (True, f"ini {option.dest}") if ini else None
+    if not ini:
+        return None
+    return _from_ini(config, option, str(ini)), f"ini {option.dest}"
+
+
+def _from_ini(config: pytest.Config, option: Option, value: str) -> str:
+    """A path in an ini file is relative to that file; a model may be a plain name instead."""
+    is_path = option.is_path and (option.name != "model" or "/" in value or value.endswith(".gguf"))
+    if not is_path or "://" in value:
+        return value
+    # Joining an absolute path gives that path.
+    base = config.inipath.parent if config.inipath is not None else config.rootpath
+    return str(base / Path(value).expanduser())
+
+
+def _parse(option: Option, raw: str, source: str) -> Any:
+    try:
+        return option.parse(raw.strip())
+    except ValueError as error:
+        name = option.name.replace("_", " ")
+        raise pytest.UsageError(
+            texts.say("both", "bad_value", source=source, name=name, value=raw, expected=error)
+        ) from None
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, (tuple, frozenset)):
+        return ",".join(str(v) for v in sorted(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def known(name: str) -> Option:
+    """An option of the table by name."""
+    return BY_NAME[name]

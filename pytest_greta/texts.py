@@ -1,0 +1,44 @@
+"""What the plugin itself says, in English and Spanish. What reports say is in ``report.messages``."""
+
+from __future__ import annotations
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "bad_value": (
+        "{source}: unknown {name} {value!r}; expected one of: {expected}",
+        "{source}: {name} desconocido: {value!r}; se esperaba uno de: {expected}",
+    ),
+    "unknown_mark": (
+        "{where}: unknown mark {mark!r}; register it under 'markers' in the ini file, or use one of: {known}",
+        "{where}: marca desconocida {mark!r}; regístrela en 'markers' del archivo ini, o use una de: {known}",
+    ),
+    "not_run": ("not run ({kind}): {message}", "no ejecutado ({kind}): {message}"),
+    "mend": ("to mend it: {mend}", "para remediarlo: {mend}"),
+    "required": ("--greta-require covers it", "--greta-require lo exige"),
+    "nothing_ran": (
+        "no selected case was run: exit code 1 (--greta-allow-empty makes it 0)",
+        "no se ejecutó ningún caso seleccionado: código de salida 1 (--greta-allow-empty lo hace 0)",
+    ),
+    "timeout": (
+        "{where}: {nodeid} did not end within {seconds:g} s; this process is ended",
+        "{where}: {nodeid} no terminó en {seconds:g} s; se termina este proceso",
+    ),
+    "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
+    "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
+    "so_far": ("results so far:", "resultados hasta ahora:"),
+    "artifacts": (
+        "{source}: cannot write to {path}: {error}; name a folder that can be written",
+        "{source}: no se puede escribir en {path}: {error}; indique una carpeta en la que se pueda escribir",
+    ),
+    "error_reason": ("{error} (at {place})", "{error} (en {place})"),
+}
+
+
+def say(lang: str, key: str, **values: object) -> str:
+    """One text in the language asked for; ``both``: English and Spanish on a line each."""
+    english, spanish = (text.format(**values) for text in TEXTS[key])
+    return {"en": english, "es": spanish}.get(lang, f"{english}\n{spanish}")
+
+
+def one_line(lang: str, key: str, **values: object) -> str:
+    """As ``say``, for places that hold one line."""
+    return " / ".join(say(lang, key, **values).splitlines())

@@ -1,0 +1,75 @@
+"""Results of probes that came to no verdict of their own: not run, crashed, hung, or ended by an exception."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from pytest_greta import texts
+from pytest_greta.result import ProbeResult
+from pytest_greta.settings import RunSettings
+from pytest_greta.verdict import INCONCLUSIVE, Verdict
+
+if TYPE_CHECKING:
+    from pytest_greta.cases.model import Expect, Probe
+
+
+def not_run(probe: Probe, settings: RunSettings, kind: str, message: str, mend: str) -> ProbeResult:
+    """Something that the case needs is not here. A failure where ``--greta-require`` names the kind."""
+    required = kind in settings.require
+    reason = f"{message}; {mend}" if mend else message
+    return ProbeResult(
+        **_identity(probe, settings),
+        outcome="failed" if required else "not_run",
+        verdict=_inconclusive(probe.mode, texts.say("en", "not_run", kind=kind, message=reason)) if required else None,
+        not_run=message,
+        not_run_kind=kind,
+        mend=mend,
+    )
+
+
+def inconclusive(probe: Probe, settings: RunSettings, reason: str, worker: str = "") -> ProbeResult:
+    """Nothing can be said, for ``reason``: the case fails."""
+    return ProbeResult(
+        **_identity(probe, settings), outcome="failed", verdict=_inconclusive(probe.mode, reason), worker=worker
+    )
+
+
+def from_exception(probe: Probe, settings: RunSettings, error: BaseException) -> ProbeResult:
+    """An exception that is no answer: a defect of a backend, or ours. Its last line and its place are the reason."""
+    last = traceback.format_exception_only(type(error), error)[-1].strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+    return inconclusive(probe, settings, texts.say("en", "error_reason", error=last, place=place))
+
+
+def expected(expect: Expect) -> str:
+    """What a case expects, in the words of its YAML."""
+    words = [" | ".join(expect.accept)] if expect.accept else []
+    for name in ("status", "scenario", "finding"):
+        values = getattr(expect, name)
+        if values:
+            words.append(f"{name}: {' | '.join(values)}")
+    if expect.first_failure:
+        words.append("first_failure: " + ", ".join(f"{k}={v}" for k, v in expect.first_failure.items()))
+    return ", ".join(words)
+
+
+def _identity(probe: Probe, settings: RunSettings) -> dict[str, Any]:
+    case = probe.case
+    return {
+        "suite": case.suite,
+        "case": case.id,
+        "probe": probe.id,
+        "mode": probe.mode,
+        "variant": probe.variant,
+        "nodeid": settings.nodeid,
+        "where": settings.where,
+        "expected": expected(probe.expect),
+        "fault": case.inject.fault if case.inject else "",
+        "reproduce": settings.reproduce,
+    }
+
+
+def _inconclusive(mode: str, reason: str) -> Verdict:
+    return Verdict(INCONCLUSIVE, None, mode=mode, hypothesis="open", reason=reason)
