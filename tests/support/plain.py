@@ -69,6 +69,8 @@ class PlainSession:
             first += n
             for t in range(begin, end):
                 seen = n - (end - begin) + (t - begin) + 1
+                if seen <= 0:
+                    continue  # an empty row: out = 0, lse = -inf
                 for h in range(cfg.n_heads):
                     x, kv = q[t, h].astype(np.float32), h // group
                     if phase == "prefill":
