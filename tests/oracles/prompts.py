@@ -6,11 +6,11 @@ import random
 
 _TEXT = (
     "the cache holds one row for every token that was seen before and a query reads them all la atención lee "
-    "cada fila escrita y decide cuánto pesa year 2026 río mañana naïve coöperate 東京 Москва don't they're we'll x86-64 3.1416 "
-    "1e-5 0x7fff kv_read() lambda x: x**2 != None -> dict[str, int]; // comment /* tile */ return 0; #include <vector> "
-    "however, therefore; perhaps? yes! (brackets) [list] {set} \"quoted\" 'single' e-mail@example.org "
-    "https://example.org über straße façade señor piñata whether weather together another otherwise nonetheless "
-    "antidisestablishmentarianism"
+    "cada fila escrita y decide cuánto pesa year 2026 río mañana naïve coöperate 東京 Москва don't they're "
+    "we'll x86-64 3.1416 1e-5 0x7fff kv_read() lambda x: x**2 != None -> dict[str, int]; // comment /* tile */ "
+    "return 0; #include <vector> however, therefore; perhaps? yes! (brackets) [list] {set} \"quoted\" 'single' "
+    "e-mail@example.org https://example.org über straße façade señor piñata whether weather together another "
+    "otherwise nonetheless antidisestablishmentarianism"
 )
 _WORDS = _TEXT.split(" ")
 _SPACES = (" ", " ", " ", " ", " ", " ", "  ", "\n", "\n\n", "\t", "\n    ")
