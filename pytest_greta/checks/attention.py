@@ -1,14 +1,20 @@
-"""The float64 reference of attention, with the bounds of the lse and of the output (ENV: any schedule)."""
+"""The float64 reference of attention, with the bounds of the lse and of the output (ENV: any schedule).
+
+Arrays without a shape beside them are [kv heads, M, keys], M = rows x group with the row the slower; letters as in
+``docs/concepts/numerics.md``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import LayerConfig, Numerics
-from pytest_greta.checks.bounds import Float64, Reference, floor, sum_tiers
+from pytest_greta.checks.bounds import Float64, Reference, Tiers, floor, sum_tiers
 from pytest_greta.checks.constants import (
     DOT_OPERANDS,
     DS_PRODUCT,
@@ -26,8 +32,8 @@ from pytest_greta.dtypes import DTYPES, Array, DType
 _SCORES = 1 << 20
 """Scores held at a time, 8 MiB an array of float64; longer inputs go in chunks of rows."""
 
-_DEVIATIONS = 1 << 20
-"""Elements of |v_j - o| held at a time."""
+_DEVIATIONS = 1 << 18
+"""Elements of |v_j - o| held at a time, 2 MiB."""
 
 
 @dataclass(frozen=True)
@@ -51,202 +57,216 @@ class Options:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which keys each query row sees: cache slots start .. stop - 1, and the row's own ``slot``. All int64 [R]."""
+    """Which keys a query sees: rows start .. stop - 1 of k and v; and the query's own ``slot``. All int64 [R]."""
 
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     slot: NDArray[np.int64]
 
     @classmethod
-    def causal(cls, slots: NDArray[np.int64], kv_start: int = 0, window: int = 0) -> Rows:
-        """Rows kv_start up to each slot itself, the last ``window`` of them where it is not 0."""
+    def causal(cls, slots: NDArray[np.int64], window: int = 0) -> Rows:
+        """All rows up to each slot itself, or the last ``window`` of them."""
         stop = slots + 1
-        start = np.full_like(slots, kv_start) if window == 0 else np.maximum(kv_start, stop - window)
-        return cls(np.minimum(start, stop), stop, slots)
+        return cls(np.zeros_like(slots) if window == 0 else np.maximum(0, stop - window), stop, slots)
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> Rows:
         return Rows(self.start[index], self.stop[index], self.slot[index])
 
 
 @dataclass(frozen=True)
-class Spread:
-    """min, sum and max over ``count`` visible pairs of query and key."""
-
-    low: float
-    high: float
-    total: float
-    count: int
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count if self.count else float("nan")
-
-    def __add__(self, other: Spread) -> Spread:
-        return Spread(
-            min(self.low, other.low), max(self.high, other.high), self.total + other.total, self.count + other.count
-        )
-
-
-@dataclass(frozen=True)
 class AttentionReference:
-    """``lse`` [R, heads], ``out`` [R, heads, dv]; the scores before and the weights after softmax in figures."""
+    """``lse`` [R, heads], ``out`` [R, heads, dv]."""
 
     lse: Reference
     out: Reference
-    scores: Spread
-    probs: Spread
 
 
-def attention(
-    q: Array, k: Array, v: Array, rows: Rows, options: Options, act: DType, numerics: Numerics
-) -> AttentionReference:
-    """q [R, heads, dqk] over the dequantised cache k [slots, kv_heads, dqk], v [slots, kv_heads, dv].
+@dataclass(frozen=True)
+class Softmax:
+    """One chunk of rows after softmax, with what its error is made of: eps = t(d) A + t(T) M + det."""
 
-    Query head h reads kv head h // (heads / kv_heads). Row 0 of k and v is slot 0. A row that sees no key has out = 0 and
-    lse = -inf. With ``kv_heads == 1`` and chosen slices any other mapping can be tried.
+    s: Float64
+    """Scores after scale, cap and bias; the row's max where a key is not visible."""
+    p: Float64
+    visible: NDArray[np.bool_]
+    m: Float64
+    """[kv heads, M, 1]"""
+    l: Float64  # noqa: E741 (the field's letter)
+    lse: Float64
+    """[kv heads, M]"""
+    n: NDArray[np.int64]
+    """[kv heads, M] keys seen, the sink one of them."""
+    A: Float64
+    det: Float64
+    sink: Float64 | None
+    """[kv heads, M, 1]"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attention call: q [R, heads, dqk] over the dequantised cache k [keys, kv_heads, dqk], v [keys, kv_heads, dv].
+
+    R >= 1. Query head h reads kv head h // (heads / kv_heads); with one head and one kv head sliced out any other
+    mapping can be tried. A row that sees no key has out = 0 and lse = -inf. ``positions`` int64 [R]: the sequence rows
+    that the queries belong to.
     """
-    q, k, v = (x.astype(np.float64) for x in (q, k, v))
-    first, last = (int(rows.start.min()), int(rows.stop.max())) if len(q) else (0, 0)
-    k, v = k[first:last], v[first:last]
-    step = max(1, _SCORES // max(1, q.shape[1] * len(k)))
-    with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
-        parts = [
-            _chunk(q[i : i + step], k, v, rows[i : i + step], first, options, act, numerics)
-            for i in range(0, len(q), step)
-        ]
-    if not parts:
-        raise ValueError("attention needs at least one query row")
-    scores, probs = parts[0].scores, parts[0].probs
-    for part in parts[1:]:
-        scores, probs = scores + part.scores, probs + part.probs
-    return AttentionReference(
-        _concatenate([p.lse for p in parts]), _concatenate([p.out for p in parts]), scores, probs
-    )
+
+    positions: NDArray[np.int64]
+    q: Array
+    k: Array
+    v: Array
+    rows: Rows
+    options: Options
+    act: DType
+    numerics: Numerics
+
+    def reference(self) -> AttentionReference:
+        v = self.v.astype(np.float64)
+        parts = [_bounded(part, softmax, v) for part, softmax in self._chunks()]
+        return AttentionReference(_concatenate([p.lse for p in parts]), _concatenate([p.out for p in parts]))
+
+    def softmax(self) -> Iterator[Softmax]:
+        """The softmax alone, in chunks of rows so that memory stays bounded."""
+        for _, softmax in self._chunks():
+            yield softmax
+
+    def one(self, row: int, head: int, kv_head: int) -> Call:
+        """The same call for one query of one head, over any kv head."""
+
+        def of(values: Array | None) -> Array | None:
+            return None if values is None else values[head : head + 1]
+
+        return replace(
+            self,
+            positions=self.positions[row : row + 1],
+            q=self.q[row : row + 1, head : head + 1],
+            k=self.k[:, kv_head : kv_head + 1],
+            v=self.v[:, kv_head : kv_head + 1],
+            rows=self.rows[row : row + 1],
+            options=replace(self.options, sinks=of(self.options.sinks), alibi=of(self.options.alibi)),
+        )
+
+    def _chunks(self) -> Iterator[tuple[Call, Softmax]]:
+        call = replace(self, q=self.q.astype(np.float64), k=self.k.astype(np.float64))
+        step = max(1, _SCORES // max(1, self.q.shape[1] * len(self.k)))
+        for i in range(0, len(self.q), step):
+            part = replace(call, q=call.q[i : i + step], rows=self.rows[i : i + step])
+            with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
+                softmax = _softmax(part)
+            yield part, softmax
 
 
-def _concatenate(parts: list[Reference]) -> Reference:
-    if len(parts) == 1:
-        return parts[0]
-    fields = ("y", "b_det", "b_sqrt", "b_sqrt2")
-    return Reference(*(np.concatenate([getattr(p, name) for p in parts]) for name in fields))
+def _softmax(call: Call) -> Softmax:
+    q, k, rows, options, act, numerics = call.q, call.k, call.rows, call.options, call.act, call.numerics
+    R, H, _ = q.shape
+    n_keys, B, _ = k.shape
 
-
-def _chunk(
-    q: Float64, k: Float64, v: Float64, rows: Rows, first: int, options: Options, act: DType, numerics: Numerics
-) -> AttentionReference:
-    """All arrays below are [kv heads, M, keys], M = rows x group, the row the slower; letters as in numerics.md."""
-    R, H, dqk = q.shape
-    n_keys, B, dv = v.shape
-    G = H // B
-
-    def by_head(values: Array) -> Array:
-        """[R, H, ...] -> [B, R * G, ...]"""
-        split = values.reshape(R, B, G, *values.shape[2:])
-        return np.moveaxis(split, 1, 0).reshape(B, R * G, *values.shape[2:])
-
-    def by_row(values: Array) -> Array:
-        """The inverse."""
-        split = values.reshape(B, R, G, *values.shape[2:])
-        return np.moveaxis(split, 0, 1).reshape(R, H, *values.shape[2:])
+    def of_pairs(values: Array) -> Array:
+        """[R, keys] -> [B, M, keys]"""
+        return _by_head(np.broadcast_to(values[:, None], (R, H, n_keys)), B)
 
     def of_heads(values: Float64) -> Float64:
         """[H] -> [B, M, 1]"""
-        return by_head(np.broadcast_to(values, (R, H)))[..., None]
+        return _by_head(np.broadcast_to(values, (R, H)), B)[..., None]
 
-    slots = first + np.arange(n_keys)
-    seen_by_row = (slots >= rows.start[:, None]) & (slots < rows.stop[:, None])
-    visible = by_head(np.broadcast_to(seen_by_row[:, None], (R, H, n_keys)))
+    keys = np.arange(n_keys)
+    visible = of_pairs((keys >= rows.start[:, None]) & (keys < rows.stop[:, None]))
     n = visible.sum(axis=-1)
 
-    # scores, and their error: A for the sum over the head, det for what has no sqrt
-    queries, keys = by_head(q), k.transpose(1, 2, 0)
-    s = options.scale * (queries @ keys)
-    A = abs(options.scale) * (np.abs(queries) @ np.abs(keys))
+    queries, kt = _by_head(q, B), k.transpose(1, 2, 0)
+    s = options.scale * (queries @ kt)
+    A = abs(options.scale) * (np.abs(queries) @ np.abs(kt))
     det = DS_PRODUCT * U * np.abs(s) + _declared_dot(numerics, act) * A
     if numerics.flush:
-        tiny_q, tiny_k = _subnormal(queries, act), _subnormal(keys, act)
-        det += abs(options.scale) * (tiny_q @ np.abs(keys) + np.abs(queries) @ tiny_k)
+        lost = _subnormal(queries, act) @ np.abs(kt) + np.abs(queries) @ _subnormal(kt, act)
+        det += abs(options.scale) * lost
     if options.softcap:
         s = options.softcap * np.tanh(s / options.softcap)
         damp = 1.0 - (s / options.softcap) ** 2
         A = damp * A
         det = damp * det + (SOFTCAP_DET * U + numerics.tanh_rel) * np.abs(s)
     if options.alibi is not None:
-        distance = slots - rows.slot[:, None]
-        a = of_heads(options.alibi) * by_head(np.broadcast_to(distance[:, None], (R, H, n_keys)))
+        a = of_heads(options.alibi) * of_pairs(keys - rows.slot[:, None])
         s = s + a
         det = det + U * (np.abs(a) + np.abs(s))
 
-    # softmax
     m = np.where(visible, s, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
     sink = None if options.sinks is None else of_heads(options.sinks)
     if sink is not None:
         m, n = np.maximum(m, sink), n + 1
     empty = np.isneginf(m)
-    m0 = np.where(empty, 0.0, m)
-    s = np.where(visible, s, m0)
-    weight = np.where(visible, np.exp(s - m0), 0.0)
-    l = weight.sum(axis=-1, keepdims=True)  # noqa: E741 (the field's letter)
+    m = np.where(empty, 0.0, m)
+    s = np.where(visible, s, m)
+    weight = np.where(visible, np.exp(s - m), 0.0)
+    l = weight.sum(axis=-1, keepdims=True)  # noqa: E741
     if sink is not None:
-        sink_weight = np.exp(sink - m0)
-        l = l + sink_weight
+        l = l + np.exp(sink - m)  # noqa: E741
     l = np.where(empty, 1.0, l)  # noqa: E741
-    p = weight / l
-    o = p @ np.moveaxis(v, 1, 0)
-    lse = np.where(empty, -np.inf, m0 + np.log(l))[..., 0]
+    lse = np.where(empty, -np.inf, m + np.log(l))[..., 0]
+    det = det + U * EPS_DISTANCE * np.abs(s - m) + numerics.exp_rel
+    return Softmax(s, weight / l, visible, m, l, lse, n, A, det, sink)
 
-    # the first-order error of each weight: eps = t(d) A + t(T) M + det
-    slope, constant = EPS_RESCALE
-    M = slope * np.maximum(np.abs(m0), np.abs(s)) + constant
-    det = det + U * (EPS_DISTANCE * np.abs(s - m0) + M) + numerics.exp_rel
-    tiers_d = sum_tiers(dqk, numerics)
-    tiers_t = sum_tiers(np.ceil(n / (numerics.tile or TILE_UNDECLARED)) + (numerics.splits or SPLITS_UNDECLARED), numerics)
-    tiers_n = sum_tiers(n, numerics)
-    terms = np.stack([p * A, p * M, p * det], axis=2)  # [B, M, 3, keys]
-    total = terms.sum(axis=-1)  # over the keys: for the lse
-    spread = _deviation(terms, np.moveaxis(v, 1, 0), o)  # times |v_j - o|: for the output
-    if sink is not None:
-        M_sink = slope * np.maximum(np.abs(m0), np.abs(sink)) + constant
-        det_sink = U * (EPS_DISTANCE * np.abs(sink - m0) + M_sink) + numerics.exp_rel
-        p_sink = sink_weight / l
-        extra = np.stack([0.0 * p_sink, p_sink * M_sink, p_sink * det_sink], axis=2)[..., 0]
-        total = total + extra
-        spread = spread + extra[..., None] * np.abs(o)[:, :, None, :]
 
-    slope, constant = LSE_DET
-    with_p = DTYPES[numerics.p_dtype]
-    after = with_p.u if numerics.l_from == "after" else 0.0
-    lse_det = total[..., 2] + U * (slope * np.abs(np.where(np.isneginf(lse), 0.0, lse)) + constant) + after + floor(numerics)
-    lse_sqrt, lse_sqrt2 = (
-        d * total[..., 0] + t * total[..., 1] + k_
-        for d, t, k_ in (
-            (tiers_d.first, tiers_t.first, tiers_n.first),
-            (tiers_d.second, tiers_t.second, tiers_n.second),
-        )
-    )
+def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
+    """The output and both bounds. ``v`` float64 [keys, kv heads, dv]."""
+    act, numerics = call.act, call.numerics
+    values = np.moveaxis(v, 1, 0)
+    magnitudes = np.abs(values)
+    with np.errstate(all="ignore"):
+        o = sm.p @ values
+        size = np.abs(o)
+        M = _rescale(sm.m, sm.s)
+        terms = np.stack([sm.p * sm.A, sm.p * M, sm.p * (sm.det + U * M)], axis=2)  # [B, M, 3, keys]
+        total = terms.sum(axis=-1)  # for the lse
+        spread = _deviation(terms, values, o)  # for the output: times |v_j - o|
+        if sm.sink is not None:  # one more key with v = 0, whose score is exact
+            p = np.exp(sm.sink - sm.m) / sm.l
+            M = _rescale(sm.m, sm.sink)
+            det = U * (EPS_DISTANCE * np.abs(sm.sink - sm.m) + M) + numerics.exp_rel
+            extra = np.concatenate([0.0 * p, p * M, p * det], axis=-1)
+            total = total + extra
+            spread = spread + extra[..., None] * size[:, :, None, :]
 
-    magnitudes = np.moveaxis(np.abs(v), 1, 0)
-    pv = p @ magnitudes
-    size = np.abs(o)
-    eta = with_p.smallest_normal if numerics.flush else 0.5 * with_p.smallest_subnormal
-    envelope = np.maximum(with_p.u * p, np.minimum(p, eta / (numerics.p_scale * l)))
-    out_det = spread[:, :, 2] + (OUT_DET * U + after) * size + envelope @ magnitudes + floor(numerics)
-    out_det += _declared_value(numerics, act) * pv
-    if numerics.flush:
-        out_det += p @ _subnormal(np.moveaxis(v, 1, 0), act)
-    out_sqrt, out_sqrt2 = (
-        d * spread[:, :, 0] + t[..., None] * spread[:, :, 1] + k_[..., None] * (pv + size)
-        for d, t, k_ in (
-            (tiers_d.first, tiers_t.first, tiers_n.first),
-            (tiers_d.second, tiers_t.second, tiers_n.second),
-        )
-    )
+        tile, splits = numerics.tile or TILE_UNDECLARED, numerics.splits or SPLITS_UNDECLARED
+        d = sum_tiers(call.q.shape[-1], numerics)
+        t = sum_tiers(np.ceil(sm.n / tile) + splits, numerics)
+        n = sum_tiers(sm.n, numerics)
+        p_type = DTYPES[numerics.p_dtype]
+        after = p_type.u if numerics.l_from == "after" else 0.0
+
+        slope, constant = LSE_DET
+        lse_size = np.where(np.isneginf(sm.lse), 0.0, np.abs(sm.lse))
+        lse_det = total[..., 2] + U * (slope * lse_size + constant) + after + floor(numerics)
+        lse = [sm.lse, lse_det, *(a * total[..., 0] + b * total[..., 1] + c for a, b, c in _by_tier(d, t, n))]
+
+        eta = p_type.smallest_normal if numerics.flush else 0.5 * p_type.smallest_subnormal
+        envelope = np.maximum(p_type.u * sm.p, np.minimum(sm.p, eta / (numerics.p_scale * sm.l)))
+        pv = sm.p @ magnitudes
+        out_det = spread[:, :, 2] + (OUT_DET * U + after) * size + envelope @ magnitudes
+        out_det += _declared_value(numerics, act) * pv + floor(numerics)
+        if numerics.flush:
+            out_det += sm.p @ _subnormal(values, act)
+        out = [
+            o,
+            out_det,
+            *(
+                a * spread[:, :, 0] + b[..., None] * spread[:, :, 1] + c[..., None] * (pv + size)
+                for a, b, c in _by_tier(d, t, n)
+            ),
+        ]
+    heads = call.q.shape[1]
     return AttentionReference(
-        Reference(*(by_row(x) for x in (lse, lse_det, lse_sqrt, lse_sqrt2))),
-        Reference(*(by_row(x) for x in (o, out_det, out_sqrt, out_sqrt2))),
-        _spread(s, visible),
-        _spread(p, visible),
+        Reference(*(_by_row(x, heads) for x in lse)), Reference(*(_by_row(x, heads) for x in out))
     )
+
+
+def _rescale(m: Float64, s: Float64) -> Float64:
+    slope, constant = EPS_RESCALE
+    return slope * np.maximum(np.abs(m), np.abs(s)) + constant
+
+
+def _by_tier(d: Tiers, t: Tiers, n: Tiers) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    return (d.first, t.first, n.first), (d.second, t.second, n.second)
 
 
 def _declared_dot(numerics: Numerics, act: DType) -> float:
@@ -280,13 +300,29 @@ def _deviation(terms: Float64, v: Float64, o: Float64) -> Float64:
     step = max(1, _DEVIATIONS // (B * keys * dv))
     for i in range(0, M, step):
         for j in range(0, n_keys, keys):
-            away = np.abs(v[:, None, j : j + keys] - o[:, i : i + step, None])
+            away = v[:, None, j : j + keys] - o[:, i : i + step, None]
+            np.abs(away, out=away)
             result[:, i : i + step] += terms[:, i : i + step, :, j : j + keys] @ away
     return result
 
 
-def _spread(values: Float64, visible: NDArray[np.bool_]) -> Spread:
-    chosen = values[visible]
-    if chosen.size == 0:
-        return Spread(float("inf"), float("-inf"), 0.0, 0)
-    return Spread(float(chosen.min()), float(chosen.max()), float(chosen.sum()), int(chosen.size))
+def _by_head(values: Array, kv_heads: int) -> Array:
+    """[R, H, ...] -> [kv heads, R * group, ...]"""
+    R, H = values.shape[:2]
+    split = values.reshape(R, kv_heads, H // kv_heads, *values.shape[2:])
+    return np.moveaxis(split, 1, 0).reshape(kv_heads, -1, *values.shape[2:])
+
+
+def _by_row(values: Array, heads: int) -> Array:
+    """The inverse: [kv heads, R * group, ...] -> [R, H, ...]"""
+    B, M = values.shape[:2]
+    rows = B * M // heads
+    split = values.reshape(B, rows, heads // B, *values.shape[2:])
+    return np.moveaxis(split, 0, 1).reshape(rows, heads, *values.shape[2:])
+
+
+def _concatenate(parts: list[Reference]) -> Reference:
+    if len(parts) == 1:
+        return parts[0]
+    fields = ("y", "b_det", "b_sqrt", "b_sqrt2")
+    return Reference(*(np.concatenate([getattr(p, name) for p in parts]) for name in fields))

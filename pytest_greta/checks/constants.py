@@ -1,7 +1,6 @@
 """Every constant of the judgement, with where it comes from.
 
-The rule and its trial (0 false alarms in 260 benign runs, 418 faults of 418 found) are in ``docs/concepts/numerics.md``;
-the names here are the letters there.
+The rule and its trial are in ``docs/concepts/numerics.md``; the names here are the letters there.
 """
 
 from __future__ import annotations
@@ -34,9 +33,8 @@ ROPE_PRODUCT = 3.0
 """x0 cos - x1 sin: u each for the rounded cosine, the product and the sum."""
 
 ROPE_ANGLE = (2.0, 4.0, 2.0)
-"""(a, b, k) of u ((a ln base + b) theta + k): a power's argument is as wrong as its logarithm is large (a, a float32 pow
-over two roundings), b roundings of theta = position * frequency with one of argument reduction, k for cos and sin. A b
-of 4 without a was tried and gave false alarms."""
+"""(a, b, k) of u ((a ln base + b) theta + k): a float32 power is as wrong as its logarithm is large (a); b for theta =
+position * frequency and its reduction; k for cos and sin. A b of 4 without a was tried and gave false alarms."""
 
 CACHE_SCALE = 2.0
 """row / scale: the reciprocal and the product. With a scale of 1 nothing is rounded and the bound is 0."""
@@ -45,8 +43,8 @@ SWIGLU = (2.0, 8.0)
 """(a, b) of u (a |gate| + b): exp(-gate) carries its argument's relative error, b for the other operations."""
 
 EXP_LIMIT = 88.72283905206835
-"""ln of the largest float32. Below -EXP_LIMIT the float32 exp(-gate) of x / (1 + exp(-x)) is inf and a healthy SiLU is 0;
-its true value is under 3e-37, so nothing is lost by allowing the whole of it."""
+"""ln of the largest float32. Below -EXP_LIMIT exp(-gate) is inf in float32 and a healthy x / (1 + exp(-x)) is 0; its
+true value is under 3e-37, so nothing is lost by allowing the whole of it."""
 
 DS_PRODUCT = 3.0
 """A score: the rounded scale, its product, the final rounding."""
@@ -55,7 +53,7 @@ EPS_DISTANCE = 2.0
 """exp(s - m): the subtraction's rounding, as wrong in the exponent as |s - m| is large."""
 
 EPS_RESCALE = (2.0, 4.0)
-"""(a, b) of (a max(|m|, |s|) + b)(1 + c sqrt(T)): each of T rescalings by exp(m_old - m_new) rounds its argument and itself."""
+"""(a, b) of (a max(|m|, |s|) + b)(1 + c sqrt(T)): each of T rescalings exp(m_old - m_new) rounds argument and value."""
 
 TILE_UNDECLARED = 16
 SPLITS_UNDECLARED = 8

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,75 +23,50 @@ class Group:
     positions: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Place:
+    """What is judged. ``by_head``: axis 1 of its values counts heads."""
+
+    layer: int
+    stage: str
+    by_head: bool = False
+
+
 def judge(
-    reference: Reference,
-    stored: Array,
-    groups: Sequence[Group],
-    layer: int,
-    stage: str,
-    *,
-    statistical: bool = False,
-    by_head: bool | None = None,
+    reference: Reference, stored: Array, groups: Sequence[Group], place: Place, *, statistical: bool = False
 ) -> list[StageCheck]:
     """One check a group. ``stored`` [R, ...] in its storage type, R the rows of all groups, one after the other.
 
-    ``statistical``: give a p value (only where the bound has square-root terms). ``by_head``: axis 1 counts heads;
-    None: where there are three axes.
+    ``statistical``: give a p value, where the bound has square-root terms.
     """
     e, beyond = error(reference.y, stored, dtype_of(stored))
     rho = _ratio(e, reference.b1)
-    if beyond is not None:
+    if beyond is not None:  # what the reference reaches too, within its bound, is an overflow and no error
+        rho[beyond & (rho > 1.0)] = np.inf
         beyond &= rho <= 1.0
-        rho[~np.isfinite(stored.astype(np.float64)) & (rho > 1.0)] = np.inf
     b2 = reference.b2
     checks = []
-    start = 0
-    for group in groups:
-        rows = slice(start, start + len(group.positions))
-        start = rows.stop
-        part = rho[rows]
-        top = float(part.max(initial=0.0))
-        second = top
-        if b2 is not None and top > 0.0:
-            second = np.inf if np.isinf(top) else float(_ratio(e[rows], b2[rows]).max())
-        p_value = None
+    for group, rows in _slices(groups):
+        check = _check(place, group, rho[rows], reference.y[rows], stored[rows], e[rows], reference.b1[rows])
+        if b2 is not None and 0.0 < check.rho < np.inf:
+            check = replace(check, rho2=float(_ratio(e[rows], b2[rows]).max()))
         if statistical and reference.b_sqrt is not None:
-            p_value = _p_value(e[rows], reference.b_det[rows], reference.b_sqrt[rows])
-        checks.append(
-            _check(
-                group, layer, stage, part, top, second,
-                (reference.y[rows], stored[rows], e[rows], reference.b1[rows]) if top > 0.0 else None,
-                p_value=p_value,
-                overflow=beyond is not None and bool(beyond[rows].any()),
-                by_head=stored.ndim == 3 if by_head is None else by_head,
-            )
-        )  # fmt: skip
+            check = replace(check, p_value=_p_value(e[rows], reference.b_det[rows], reference.b_sqrt[rows]))
+        if beyond is not None and beyond[rows].any():
+            check = replace(check, overflow=True)
+        checks.append(check)
     return checks
 
 
-def judge_bytes(
-    expected: Array, stored: Array, groups: Sequence[Group], layer: int, stage: str, *, by_head: bool | None = None
-) -> list[StageCheck]:
-    """The same for stages whose bound is 0: rho is 0 or inf."""
+def judge_bytes(expected: Array, stored: Array, groups: Sequence[Group], place: Place) -> list[StageCheck]:
+    """The same for stages whose bound is 0: equal bytes give a rho of 0, others inf."""
     rho = np.where(same_bytes(expected, stored), 0.0, np.inf)
     checks = []
-    start = 0
-    for group in groups:
-        rows = slice(start, start + len(group.positions))
-        start = rows.stop
-        part = rho[rows]
-        top = float(part.max(initial=0.0))
-        shown = None
-        if top > 0.0:
-            y, value = expected[rows].astype(np.float64), stored[rows].astype(np.float64)
-            with np.errstate(invalid="ignore"):
-                shown = (y, value, np.where(part > 0, np.nan_to_num(np.abs(y - value), nan=np.inf), 0.0), np.zeros_like(y))
-        checks.append(
-            _check(
-                group, layer, stage, part, top, top, shown,
-                by_head=stored.ndim == 3 if by_head is None else by_head,
-            )
-        )  # fmt: skip
+    for group, rows in _slices(groups):
+        y = expected[rows].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            e = np.nan_to_num(np.abs(y - stored[rows].astype(np.float64)), nan=np.inf)
+        checks.append(_check(place, group, rho[rows], y, stored[rows], e, np.zeros_like(y)))
     return checks
 
 
@@ -112,6 +86,13 @@ def merge(checks: Sequence[StageCheck]) -> StageCheck:
     )
 
 
+def _slices(groups: Sequence[Group]) -> Iterator[tuple[Group, slice]]:
+    start = 0
+    for group in groups:
+        yield group, slice(start, start + len(group.positions))
+        start += len(group.positions)
+
+
 def _ratio(e: Float64, bound: Float64) -> Float64:
     """e / bound with 0 / 0 = 0 and inf / inf = inf: an error is never excused by a bound that is not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -122,55 +103,33 @@ def _ratio(e: Float64, bound: Float64) -> Float64:
     return rho
 
 
-def _p_value(e: Float64, b_det: Float64, b_sqrt: Float64) -> float | None:
+def _p_value(e: Float64, b_det: Float64, b_sqrt: Float64) -> float:
     """p = min(1, 2 M exp(-1.5 (c rho')^2)), rho' the largest max(0, e - b_det) / b_sqrt of the M elements."""
-    if e.size == 0:
-        return None
-    rho = float(_ratio(np.maximum(e - b_det, 0.0), b_sqrt).max())
+    rho = float(_ratio(np.maximum(e - b_det, 0.0), b_sqrt).max(initial=0.0))
     return min(1.0, 2.0 * e.size * float(np.exp(-C_EXPONENT * (C * min(rho, 1e6)) ** 2)))
 
 
-def _check(
-    group: Group,
-    layer: int,
-    stage: str,
-    rho: Float64,
-    top: float,
-    second: float,
-    shown: tuple[Any, Any, Any, Any] | None,
-    *,
-    by_head: bool,
-    p_value: float | None = None,
-    overflow: bool = False,
-) -> StageCheck:
-    positions: tuple[int, ...] = ()
-    heads: tuple[int, ...] = ()
-    worst = None
-    if shown is not None:
-        # rho alone cannot rank elements whose rho is inf: the error does
-        y, value, e, bound = shown
-        at = np.unravel_index(int(np.argmax(np.where(rho == top, e, -1.0))), rho.shape)
-        head = int(at[1]) if by_head else None
-        index = int(at[-1]) if rho.ndim > (2 if by_head else 1) else None
-        worst = Worst(
-            int(group.positions[at[0]]), head, index, float(value[at]), float(y[at]), float(e[at]), float(bound[at])
-        )
-        if top > 1.0:
-            over = rho > 1.0
-            positions = tuple(int(p) for p in group.positions[over.reshape(len(rho), -1).any(axis=1)])
-            if by_head:
-                heads = tuple(int(h) for h in np.flatnonzero(over.any(axis=(0, *range(2, rho.ndim)))))
-    return StageCheck(
-        path=group.path,
-        layer=layer,
-        stage=stage,
-        rho=top,
-        rho2=second,
-        rows=len(group.positions),
-        elements=int(rho.size),
-        positions=positions,
-        heads=heads,
-        worst=worst,
-        overflow=overflow,
-        p_value=p_value,
+def _check(place: Place, group: Group, rho: Float64, *shown: Array) -> StageCheck:
+    """``shown``: y, stored, e and bound of the group's rows, from which the worst element is named."""
+    top = float(rho.max(initial=0.0))
+    check = StageCheck(group.path, place.layer, place.stage, top, top, len(group.positions), int(rho.size))
+    if top == 0.0:
+        return check
+    y, stored, e, bound = shown
+    # rho alone cannot rank elements whose rho is inf: the error does
+    at = np.unravel_index(int(np.argmax(np.where(rho == top, e, -1.0))), rho.shape)
+    worst = Worst(
+        position=int(group.positions[at[0]]),
+        head=int(at[1]) if place.by_head else None,
+        index=int(at[-1]) if rho.ndim > (2 if place.by_head else 1) else None,
+        stored=float(stored[at]),
+        reference=float(y[at]),
+        error=float(e[at]),
+        bound=float(bound[at]),
     )
+    if top <= 1.0:
+        return replace(check, worst=worst)
+    over = rho > 1.0
+    positions = group.positions[over.reshape(len(rho), -1).any(axis=1)]
+    heads = np.flatnonzero(over.any(axis=(0, *range(2, rho.ndim)))) if place.by_head else ()
+    return replace(check, worst=worst, positions=tuple(int(p) for p in positions), heads=tuple(int(h) for h in heads))

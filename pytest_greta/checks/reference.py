@@ -45,9 +45,7 @@ def norm(x: Array, weight: NDArray[np.float32], eps: float, act: DType, numerics
     )
 
 
-def linear(
-    x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | None, numerics: Numerics
-) -> Reference:
+def linear(x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | None, numerics: Numerics) -> Reference:
     """x [R, n] times matrix [out, n] transposed, plus bias [out]: [R, out].
 
     The matrix is widened to float64 block by block, so that a model never needs its weights twice. The sum of |W x| is
@@ -108,7 +106,7 @@ class Angles:
 def rope_angles(positions: NDArray[np.int64], layer: LayerConfig, head_dim: int, numerics: Numerics) -> Angles:
     """theta = position * base^(-2 i / rotary_dim) / factor_i.
 
-    ``angle: f64`` tables make the same mistakes in float64, so u becomes 2^-53 there; that covers the reference's own too.
+    ``angle: f64`` tables make the same mistakes in float64: u becomes 2^-53, which covers the reference's own too.
     """
     rotary = layer.rotary_dim or head_dim
     frequency = layer.rope_base ** (-2.0 * np.arange(rotary // 2) / rotary)

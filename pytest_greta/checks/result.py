@@ -26,8 +26,8 @@ class StageCheck:
     """One stage of one layer on one path, judged from its own traced input.
 
     ``rho``: the largest error over its first-tier bound; inf where a bound of 0 is broken. ``rho2`` the same over the
-    second tier; equal to ``rho`` where the bound is a worst case and has one tier. ``positions`` and ``heads`` are those of
-    the elements with rho > 1, ascending.
+    second tier; equal to ``rho`` where the bound is a worst case and has one tier. ``positions`` and ``heads`` are
+    those of the elements with rho > 1, ascending.
     """
 
     path: str

@@ -52,7 +52,7 @@ def preimage(stored: Array, dtype: DType) -> tuple[Float64, Float64]:
     """[lo, hi] of the reals that round to nearest even into each stored value; float64, the shape of ``stored``.
 
     Half an ulp each side, a quarter toward zero at a power of two, the subnormal spacing below the smallest normal. The
-    largest finite value ends at the overflow threshold, or is open where the type saturates (fp8). NaN and inf give NaN.
+    largest finite value ends at the overflow threshold; open where the type saturates (fp8). NaN and inf give NaN.
     """
     value = np.ascontiguousarray(stored).astype(np.float64)
     magnitude = np.abs(value)
@@ -71,10 +71,10 @@ def preimage(stored: Array, dtype: DType) -> tuple[Float64, Float64]:
 def error(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Bool | None]:
     """Distance of the reference ``y`` from the preimage of each stored value: e = max(0, lo - y, y - hi).
 
-    Returns (e, beyond). ``beyond`` marks the stored values that are not finite, None where all are. An inf stands for all
-    that overflows on its side, and so does the NaN of an fp8 type on both: e is the distance to the threshold. Any other
-    NaN has e = inf, unless the reference is not finite either. An infinite reference stored as itself is exact (the lse of
-    an empty row is -inf).
+    Returns (e, beyond). ``beyond`` marks the stored values that are not finite, None where all are. An inf stands for
+    all that overflows on its side, and so does the NaN of an fp8 type on both: e is the distance to the threshold. Any
+    other NaN has e = inf, unless the reference is not finite either. An infinite reference stored as itself is exact
+    (the lse of an empty row is -inf).
     """
     value: Float64 = np.ascontiguousarray(stored).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):

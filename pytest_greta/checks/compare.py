@@ -1,0 +1,101 @@
+"""Bytes against bytes: the decode path against the full prefill, and how far the logits are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.checks.result import ByteCheck
+from pytest_greta.checks.rounding import same_bytes
+from pytest_greta.trace.hashing import digest
+from pytest_greta.trace.records import Key, Tap, Trace
+from pytest_greta.trace.stages import DERIVED, MODEL, order
+from pytest_greta.verdict import Drift
+
+CACHED = ("k_proj", "v_proj", "k_rope", "kv_write")
+"""Stages of which rows 0..N-1 are compared too: those that the decode path takes from prefill(N)."""
+
+
+def compare_paths(trace: Trace) -> list[ByteCheck]:
+    """In the order of the stages: the decoded rows of every stage between ``full`` and ``decode``, and rows 0..N-1 of K
+    and V between ``full`` and ``prefix``.
+
+    The hashes (``trace.hashing.HASH_ALGO``) are of the first row that differs, or of the last row compared. A stage with no
+    row in common gives no check. Raises ``TypeError`` where the two have another type or shape.
+    """
+    full, n = trace.paths.get("full"), trace.n_prefix
+    checks = []
+    for right, first, last in (("prefix", 0, n), ("decode", n, n + trace.steps)):
+        other = trace.paths.get(right)
+        if full is None or other is None:
+            continue
+        for key, tap in other.taps.items():
+            mine = full.taps.get(key)
+            if mine is None or key.stage in DERIVED or (right == "prefix" and key.stage not in CACHED):
+                continue
+            rows = np.intersect1d(mine.positions, tap.positions)
+            rows = rows[(rows >= first) & (rows < last)]
+            if len(rows):
+                checks.append(_compare(key, right, rows, mine, tap))
+    return sorted(checks, key=lambda c: (order(c.layer, c.stage), c.right == "decode", c.part))
+
+
+def _compare(key: Key, right: str, rows: NDArray[np.int64], mine: Tap, other: Tap) -> ByteCheck:
+    a, b = (tap.values[np.searchsorted(tap.positions, rows)] for tap in (mine, other))
+    equal = same_bytes(a, b).reshape(len(rows), -1).all(axis=1)
+    at = len(rows) - 1 if equal.all() else int(np.argmin(equal))
+    return ByteCheck(
+        layer=key.layer,
+        stage=key.stage,
+        part=key.part,
+        left="full",
+        right=right,
+        left_hash=digest(a[at]),
+        right_hash=digest(b[at]),
+        rows=len(rows),
+        differs=tuple(int(row) for row in rows[~equal]),
+        max_abs=_max_abs(a[~equal], b[~equal]),
+    )
+
+
+def _max_abs(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
+    """Largest |a - b|; inf where one of them is NaN and the bytes differ, so that it never looks small."""
+    if a.size == 0:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    apart[(a == b) | (np.isnan(apart) & same_bytes(a, b))] = 0.0
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max())
+
+
+def logits_drift(trace: Trace) -> Drift | None:
+    """The decoded row whose logits are furthest apart; None where the two paths have no logits in common."""
+    left, right = (trace.tap(path, MODEL, "logits") for path in ("full", "decode"))
+    if left is None or right is None:
+        return None
+    rows = np.intersect1d(left.positions, right.positions)
+    drifts = [_drift(left.row(int(row)), right.row(int(row))) for row in rows]
+    return _worst(drifts)
+
+
+def _worst(drifts: Sequence[Drift]) -> Drift | None:
+    return max(drifts, key=lambda d: (not np.isfinite(d.max_abs), d.max_abs), default=None)
+
+
+def _drift(full: NDArray[np.float32], other: NDArray[np.float32]) -> Drift:
+    """Both [vocab]. All figures in float64; KL(full || other) in nats."""
+    a, b = full.astype(np.float64), other.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(a - b)
+        log_a, log_b = (x - x.max() - np.log(np.exp(x - x.max()).sum()) for x in (a, b))
+        kl = float((np.exp(log_a) * (log_a - log_b)).sum())
+    best = np.partition(a, -2)[-2:] if len(a) > 1 else np.repeat(a, 2)
+    return Drift(
+        max_abs=float(apart.max()),
+        p99_abs=float(np.quantile(apart, 0.99)),
+        top1_agrees=bool(a.argmax() == b.argmax()),
+        margin=float(best[1] - best[0]),
+        kl=max(kl, 0.0) if np.isfinite(kl) else kl,
+    )

@@ -1,0 +1,346 @@
+"""Walk a trace: every stage of every requested layer on every path, each from its own traced input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import LayerConfig, Numerics
+from pytest_greta.checks import reference as ref
+from pytest_greta.checks.attention import AttentionReference, Call, Options, Rows
+from pytest_greta.checks.bounds import Reference
+from pytest_greta.checks.judge import Group, Place, judge, judge_bytes, merge
+from pytest_greta.checks.provenance import provenance
+from pytest_greta.checks.result import StageCheck
+from pytest_greta.checks.rounding import round_to
+from pytest_greta.checks.view import Gathered, Missing, View
+from pytest_greta.dtypes import DTYPES, Array
+from pytest_greta.engine.spec import ModelSource, StageSpec
+from pytest_greta.result import AttentionStat
+from pytest_greta.trace.records import Trace, phase_of
+from pytest_greta.trace.stages import MODEL
+
+RUNS = ("full", "prefix", "decode")
+CALLS = (*RUNS, "aligned")
+"""``aligned`` is one attention call a layer: it has an lse and an output, and nothing else is judged."""
+
+READS = ("k", "v", "k_after", "v_after")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """``checks`` in the order of the stages; ``missing``: what was expected in the trace and could not be judged."""
+
+    checks: tuple[StageCheck, ...]
+    missing: tuple[Missing, ...]
+
+
+def examine(
+    trace: Trace,
+    source: ModelSource,
+    stages: Sequence[StageSpec],
+    numerics: Mapping[str, Numerics],
+    model_numerics: Numerics | None = None,
+) -> Examination:
+    """Judge every stage in ``stages`` of the traced layers.
+
+    ``numerics``: what the attention library declares, by phase (or by path, which comes first), for RoPE, cache and
+    attention. ``model_numerics``: the same for norms, projections and FFN, all float32 where it is None. Weights and
+    hyper-parameters come from ``source``. Raises ``ValueError`` where a traced array's shape cannot be its stage's.
+    """
+    walk = _Walk(trace, source, numerics, model_numerics or Numerics())
+    checks: list[StageCheck] = []
+    for spec in stages:
+        if spec.layer == MODEL or spec.layer in trace.layers:
+            checks += walk.judge(spec)
+    return Examination(tuple(checks), tuple(dict.fromkeys(walk.view.missing)))
+
+
+def check_trace(
+    trace: Trace,
+    source: ModelSource,
+    stages: Sequence[StageSpec],
+    numerics: Mapping[str, Numerics],
+    model_numerics: Numerics | None = None,
+) -> list[StageCheck]:
+    """The checks of ``examine`` alone."""
+    return list(examine(trace, source, stages, numerics, model_numerics).checks)
+
+
+def attention_stats(trace: Trace, source: ModelSource, numerics: Mapping[str, Numerics]) -> Iterator[AttentionStat]:
+    """min / max / mean of scores and probs over the checked rows, computed from the traced q_rope and kv_write."""
+    walk = _Walk(trace, source, numerics, Numerics())
+    for layer in trace.layers:
+        for path in CALLS:
+            call = walk.call(path, layer)
+            if call is None:
+                continue
+            scores, probs = _Spread(), _Spread()
+            for sm in call.softmax():
+                scores.add(sm.s[sm.visible])
+                probs.add(sm.p[sm.visible])
+            yield AttentionStat(layer, "scores", path, scores.low, scores.high, scores.mean)
+            yield AttentionStat(layer, "probs", path, probs.low, probs.high, probs.mean)
+
+
+class _Spread:
+    def __init__(self) -> None:
+        self.low, self.high, self.total, self.count = float("inf"), float("-inf"), 0.0, 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        if values.size:
+            self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+            self.total += float(values.sum())
+            self.count += values.size
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else float("nan")
+
+
+class _Walk:
+    """One pass over a trace. Rows of all paths are stacked, so that each weight is read once."""
+
+    def __init__(
+        self, trace: Trace, source: ModelSource, numerics: Mapping[str, Numerics], model_numerics: Numerics
+    ) -> None:
+        self.trace, self.config, self.weights = trace, source.config, source.weights
+        self.view = View(trace, source.config.n_layers)
+        self.act = DTYPES[trace.act_dtype]
+        self.numerics = {p: numerics.get(p, numerics.get(phase_of(p), Numerics())) for p in CALLS}
+        self.model_numerics = model_numerics
+        self._angles: dict[Any, ref.Angles] = {}
+        self._attention: dict[tuple[str, int], tuple[Call, AttentionReference]] = {}
+        self._by_op: Mapping[str, Callable[[StageSpec], list[StageCheck]]] = {
+            "embedding": self._embedding,
+            "same": self._same,
+            "norm": self._norm,
+            "linear": self._linear,
+            "rope": self._rope,
+            "cache": self._cache,
+            "attention": self._attend,
+            "add": self._add,
+            "swiglu": self._swiglu,
+        }
+
+    def judge(self, spec: StageSpec) -> list[StageCheck]:
+        """The checks of one stage, a path each."""
+        return self._by_op[spec.op](spec)
+
+    # -- stages whose bound is 0 -----------------------------------------------------------------------------------
+
+    def _embedding(self, spec: StageSpec) -> list[StageCheck]:
+        table = self.weights[spec.weights[0]]
+        checks = []
+        for found in self.view.gather(spec, RUNS, ()):
+            tokens = self.view.tokens(found.path, found.positions)
+            expected = round_to(table[tokens].astype(np.float64), self.act)
+            checks += judge_bytes(expected, found.stored, [found.group], _place(spec, found.stored))
+        return checks
+
+    def _same(self, spec: StageSpec) -> list[StageCheck]:
+        if spec.stage == "kv_read":
+            return self._cache_read(spec)
+        found = self.view.gather(spec, RUNS, spec.inputs)
+        return [
+            check
+            for part in found
+            for check in judge_bytes(part.inputs[0], part.stored, [part.group], _place(spec, part.stored))
+        ]
+
+    def _cache_read(self, spec: StageSpec) -> list[StageCheck]:
+        """Rows read, before attend and after the phase, against the rows as they were written."""
+        checks = []
+        for path in RUNS:
+            cache = self.view.cache(path, spec.layer)
+            parts = []
+            for part in READS:
+                tap = self.view.tap(path, spec.layer, "kv_read", part)
+                if tap is None or cache is None:
+                    continue
+                written = cache.k if part.startswith("k") else cache.v
+                inside = (tap.positions >= cache.first) & (tap.positions < cache.first + len(written))
+                rows = tap.positions[inside] - cache.first
+                group = Group(path, tap.positions[inside])
+                values = tap.values[inside]
+                parts += [_named(c, part) for c in judge_bytes(written[rows], values, [group], _place(spec, values))]
+            if parts:
+                checks.append(merge(parts))
+        return checks
+
+    # -- rows of all paths stacked ---------------------------------------------------------------------------------
+
+    def _norm(self, spec: StageSpec) -> list[StageCheck]:
+        weight = self.weights[spec.weights[0]]
+        return self._stacked(
+            spec, lambda x: ref.norm(x, weight, self.config.rms_eps, self.act, self.model_numerics), statistical=True
+        )
+
+    def _linear(self, spec: StageSpec) -> list[StageCheck]:
+        matrix = self.weights[spec.weights[0]]
+        bias = self.weights[spec.weights[1]] if len(spec.weights) > 1 else None
+        return self._stacked(
+            spec, lambda x: ref.linear(x.reshape(len(x), -1), matrix, bias, self.model_numerics), statistical=True
+        )
+
+    def _add(self, spec: StageSpec) -> list[StageCheck]:
+        return self._stacked(spec, lambda a, b: ref.add(a, b, self.model_numerics))
+
+    def _swiglu(self, spec: StageSpec) -> list[StageCheck]:
+        return self._stacked(spec, lambda gate, up: ref.swiglu(gate, up, self.act, self.model_numerics))
+
+    def _stacked(
+        self, spec: StageSpec, reference: Callable[..., Reference], *, statistical: bool = False
+    ) -> list[StageCheck]:
+        found = self.view.gather(spec, RUNS, spec.inputs)
+        if not found:
+            return []
+        inputs = [_stack([f.inputs[i] for f in found]) for i in range(len(spec.inputs))]
+        return self._judge(spec, reference(*inputs), found, statistical and self.model_numerics.acc_round == "rne")
+
+    def _rope(self, spec: StageSpec) -> list[StageCheck]:
+        layer = self.config.layers[spec.layer]
+        checks = []
+        for numerics, found in self._by_numerics(self.view.gather(spec, RUNS, spec.inputs)):
+            x = _stack([f.inputs[0] for f in found])
+            if layer.rope_style == "none":
+                stored = _stack([f.stored for f in found])
+                checks += judge_bytes(x, stored, [f.group for f in found], _place(spec, stored))
+                continue
+            positions = np.concatenate([self.view.rope_positions(f.path, f.positions) for f in found])
+            angles = self._angles_of(positions, layer, x.shape[-1], numerics)
+            checks += self._judge(spec, ref.rope(x, angles, layer, self.act, numerics), found)
+        return checks
+
+    def _angles_of(
+        self, positions: NDArray[np.int64], layer: LayerConfig, head_dim: int, numerics: Numerics
+    ) -> ref.Angles:
+        """Layers of one base share their tables."""
+        key = (
+            positions.tobytes(), layer.rope_base, layer.rotary_dim, layer.rope_factors, head_dim, numerics.angle
+        )  # fmt: skip
+        if key not in self._angles:
+            self._angles[key] = ref.rope_angles(positions, layer, head_dim, numerics)
+        return self._angles[key]
+
+    # -- cache and attention ---------------------------------------------------------------------------------------
+
+    def _cache(self, spec: StageSpec) -> list[StageCheck]:
+        layer = self.config.layers[spec.layer]
+        parts: dict[str, list[StageCheck]] = {}
+        for part, name, scales in zip(("k", "v"), spec.inputs, (layer.k_scale, layer.v_scale), strict=True):
+            for numerics, found in self._by_numerics(self.view.gather(spec, RUNS, (name,), part)):
+                reference = ref.cache(_stack([f.inputs[0] for f in found]), scales, numerics)
+                for check in self._judge(spec, reference, found):
+                    parts.setdefault(check.path, []).append(_named(check, part))
+        return [merge(checks) for checks in parts.values()]
+
+    def call(self, path: str, layer: int) -> Call | None:
+        """The attention call of a path at its checked rows, from q_rope and the bytes as written; None: not traced."""
+        taps = [self.trace.tap(path, layer, stage) for stage in ("attn_out", "lse")]
+        cache = self.view.cache(path, layer)
+        q = self.view.tap("full" if path == "aligned" else path, layer, "q_rope") if any(taps) and cache else None
+        if q is None or cache is None:
+            return None
+        checked = np.unique(np.concatenate([t.positions for t in taps if t is not None]))
+        checked = checked[np.isin(checked, q.positions)]
+        checked = checked[(checked >= cache.first) & (checked < cache.first + len(cache.k))]
+        if len(checked) == 0:
+            return None
+        settings = self.config.layers[layer]
+        return Call(
+            positions=checked,
+            q=q.values[np.searchsorted(q.positions, checked)],
+            k=_scaled(cache.k, settings.k_scale),
+            v=_scaled(cache.v, settings.v_scale),
+            rows=Rows.causal(checked - cache.first, settings.window),
+            options=Options.of(settings, self.config.softmax_scale, self.config.head_dim_qk),
+            act=self.act,
+            numerics=self.numerics[path],
+        )
+
+    def _attend(self, spec: StageSpec) -> list[StageCheck]:
+        checks = []
+        for path in CALLS:
+            tap = self.view.tap(path, spec.layer, spec.stage) if path in self.trace.paths else None
+            if tap is None:
+                continue
+            if (path, spec.layer) not in self._attention:
+                call = self.call(path, spec.layer)
+                if call is None:
+                    self.view.report(path, spec, "no query or cache row in common with it")
+                    continue
+                self._attention[path, spec.layer] = (call, call.reference())
+            call, both = self._attention[path, spec.layer]
+            inside = np.isin(tap.positions, call.positions)
+            at = np.searchsorted(call.positions, tap.positions[inside])
+            reference = _rows_of(both.lse if spec.stage == "lse" else both.out, at)
+            found = Gathered(path, tap.positions[inside], tap.values[inside], ())
+            numerics = self.numerics[path]
+            statistical = numerics.acc_round == "rne" and (spec.stage == "lse" or numerics.p_dtype == "f32")
+            for check in self._judge(spec, reference, [found], statistical):
+                checks.append(self._explained(check, call))
+        return checks
+
+    def _explained(self, check: StageCheck, call: Call) -> StageCheck:
+        if check.grade == "ok":
+            return check
+        stored = {
+            name: tap
+            for name in ("lse", "attn_out")
+            if (tap := self.trace.tap(check.path, check.layer, name)) is not None
+        }
+        cause, note = provenance(check, call, stored)
+        return replace(check, cause=cause, note=note) if cause else check
+
+    # -- small helpers ---------------------------------------------------------------------------------------------
+
+    def _by_numerics(self, found: Sequence[Gathered]) -> list[tuple[Numerics, list[Gathered]]]:
+        """Paths of one declaration together, so that they stack."""
+        groups: dict[Numerics, list[Gathered]] = {}
+        for part in found:
+            groups.setdefault(self.numerics[part.path], []).append(part)
+        return list(groups.items())
+
+    def _judge(
+        self, spec: StageSpec, reference: Reference, found: Sequence[Gathered], statistical: bool = False
+    ) -> list[StageCheck]:
+        stored = _stack([f.stored for f in found])
+        if reference.y.size != stored.size or len(reference.y) != len(stored):
+            raise ValueError(
+                f"layer {spec.layer} {spec.stage}: traced rows have shape {stored.shape[1:]}; "
+                f"expected {reference.y.shape[1:]} from {', '.join(spec.inputs)}"
+            )
+        if reference.y.shape != stored.shape:
+            fields = (reference.y, reference.b_det, reference.b_sqrt, reference.b_sqrt2)
+            reference = Reference(*(None if x is None else x.reshape(stored.shape) for x in fields))  # type: ignore[arg-type]
+        return judge(reference, stored, [f.group for f in found], _place(spec, stored), statistical=statistical)
+
+
+def _place(spec: StageSpec, values: Array) -> Place:
+    return Place(spec.layer, spec.stage, by_head=values.ndim == 3 or spec.stage == "lse")
+
+
+def _named(check: StageCheck, part: str) -> StageCheck:
+    return replace(check, note=f"part {part}") if check.rho > 1.0 else check
+
+
+def _stack(arrays: Sequence[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _scaled(stored: Array, scales: tuple[float, ...] | None) -> Array:
+    """Stored rows [keys, kv_heads, dim] as the numbers that they stand for."""
+    values = stored.astype(np.float64)
+    return values if scales is None else values * np.asarray(scales, dtype=np.float32).astype(np.float64)[:, None]
+
+
+def _rows_of(reference: Reference, at: NDArray[np.intp]) -> Reference:
+    if len(at) == len(reference.y) and np.array_equal(at, np.arange(len(at))):
+        return reference
+    fields = (reference.y, reference.b_det, reference.b_sqrt, reference.b_sqrt2)
+    return Reference(*(None if x is None else x[at] for x in fields))  # type: ignore[arg-type]

@@ -1,0 +1,149 @@
+"""A trace as the checks look at it: a stage's rows beside its inputs', and the cache that a path attends over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.checks.judge import Group
+from pytest_greta.dtypes import Array
+from pytest_greta.engine.spec import StageSpec
+from pytest_greta.trace.records import Tap, Trace
+from pytest_greta.trace.stages import MODEL
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What the trace does not hold. ``why`` in words, English."""
+
+    path: str
+    layer: int
+    stage: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Rows of one stage on one path, and the same rows of its inputs: ``stored`` and each input [R, ...]."""
+
+    path: str
+    positions: NDArray[np.int64]
+    stored: Array
+    inputs: tuple[Array, ...]
+
+    @property
+    def group(self) -> Group:
+        return Group(self.path, self.positions)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Stored bytes of rows first .. first + len - 1: k [len, kv_heads, dqk], v [len, kv_heads, dv]."""
+
+    first: int
+    k: Array
+    v: Array
+
+
+class View:
+    """Reads a trace; what it does not find, it adds to ``missing``."""
+
+    def __init__(self, trace: Trace, n_layers: int) -> None:
+        self.trace, self.n_layers = trace, n_layers
+        self.missing: list[Missing] = []
+        self._caches: dict[tuple[str, int], Cache | None] = {}
+
+    def tap(self, path: str, layer: int, stage: str, part: str = "") -> Tap | None:
+        """A tap with at least one row."""
+        found = self.trace.tap(path, layer, stage, part)
+        if found is None or len(found.positions) == 0:
+            self.missing.append(Missing(path, layer, stage, f"not traced{f' (part {part})' if part else ''}"))
+            return None
+        return found
+
+    def report(self, path: str, spec: StageSpec, why: str) -> None:
+        self.missing.append(Missing(path, spec.layer, spec.stage, why))
+
+    def gather(self, spec: StageSpec, paths: Sequence[str], inputs: Sequence[str], part: str = "") -> list[Gathered]:
+        """The rows of ``spec`` that were traced together with all of its ``inputs``, by path."""
+        places = [self._place(spec, name) for name in inputs]
+        if any(layer != MODEL and layer not in self.trace.layers for layer, _ in places):
+            return []  # the layer before was not asked for: nothing is missing
+        found = []
+        for path in paths:
+            out = self.tap(path, spec.layer, spec.stage, part)
+            taps = [self.tap(path, layer, stage) for layer, stage in places]
+            if out is None or any(t is None for t in taps):
+                continue
+            present = [t for t in taps if t is not None]
+            rows = out.positions
+            for tap in present:
+                if not np.array_equal(tap.positions, rows):
+                    rows = np.intersect1d(rows, tap.positions)
+            if len(rows) == 0:
+                self.report(path, spec, "no row in common with its inputs")
+                continue
+            found.append(Gathered(path, rows, _rows(out, rows), tuple(_rows(t, rows) for t in present)))
+        return found
+
+    def _place(self, spec: StageSpec, name: str) -> tuple[int, str]:
+        """Where an input of a stage was tapped: ``x_out`` is the layer before's, and ``embed_out`` before layer 0."""
+        if spec.stage == "x_in" and name == "x_out":
+            return (spec.layer - 1, "x_out") if spec.layer > 0 else (MODEL, "embed_out")
+        if spec.layer == MODEL and name == "x_out":
+            return self.n_layers - 1, "x_out"
+        return spec.layer, name
+
+    def tokens(self, path: str, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._planned(path, positions, self.trace.paths[path].tokens)
+
+    def rope_positions(self, path: str, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._planned(path, positions, self.trace.paths[path].rope_positions)
+
+    def _planned(self, path: str, positions: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = self.trace.paths[path].rows
+        unknown = np.setdiff1d(positions, rows)
+        if len(unknown):
+            raise ValueError(f"path {path}: row {unknown[0]} was traced but is not among the rows that were planned")
+        order = np.argsort(rows)
+        return values[order[np.searchsorted(rows, positions, sorter=order)]]
+
+    def cache(self, path: str, layer: int) -> Cache | None:
+        """The bytes as written of all rows that the path's last query may see.
+
+        The decode path goes on with the prefix run's cache; ``aligned`` reads the full run's.
+        """
+        key = (path, layer)
+        if key not in self._caches:
+            self._caches[key] = self._cache(path, layer)
+        return self._caches[key]
+
+    def _cache(self, path: str, layer: int) -> Cache | None:
+        sources = {"decode": ("prefix", "decode"), "aligned": ("full",)}.get(path, (path,))
+        rows: list[NDArray[np.int64]] = []
+        parts: dict[str, list[Array]] = {"k": [], "v": []}
+        for source in sources:
+            k, v = (self.tap(source, layer, "kv_write", part) for part in ("k", "v"))
+            if k is None or v is None:
+                return None
+            # what was written before a rollback below N is not in the cache any more
+            keep = k.positions < self.trace.n_prefix if path == "decode" and source == "prefix" else slice(None)
+            rows.append(k.positions[keep])
+            parts["k"].append(k.values[keep])
+            parts["v"].append(v.values[keep])
+        positions = np.concatenate(rows)
+        first = int(positions[0])
+        if not np.array_equal(positions, np.arange(first, first + len(positions))):
+            self.missing.append(Missing(path, layer, "kv_write", "rows are not contiguous"))
+            return None
+        return Cache(first, np.concatenate(parts["k"]), np.concatenate(parts["v"]))
+
+
+def _rows(tap: Tap, positions: NDArray[np.int64]) -> Array:
+    if len(tap.positions) == len(positions):
+        return tap.values
+    values: Array = tap.values[np.searchsorted(tap.positions, positions)]
+    return values
