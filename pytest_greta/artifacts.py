@@ -124,18 +124,23 @@ class RunFolder:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data``: a kill at any moment leaves the old file or the new. Raises ``ArtifactError``."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; what is there at the end is flushed to the disk and takes the place of ``path``."""
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"  # in the same folder: a rename within one file system
     with _explained(path):
-        temporary = path.parent / f".{secrets.token_hex(8)}.tmp"  # in the same folder: a rename within one file system
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise
 
 
 def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:

@@ -211,7 +211,7 @@ CATALOGUE: dict[str, str] = {
         "{rejecting} of {judged} probes show a real mismatch; the first is {case} {mode}: {sentence}."
     ),
     "report.conclusion.open": "No probe reached a conclusion; the reasons are in section 2.",
-    "report.conclusion.inconclusive": "{count} probes are inconclusive: they say neither pass nor fail.",
+    "report.conclusion.inconclusive": "Inconclusive probes: {count}; they say neither pass nor fail.",
     "recommend.ALIGNED": "ALIGNED ({count}): nothing to do; keep the case as a guard.",
     "recommend.STRUCTURAL_DRIFT": (
         "STRUCTURAL_DRIFT ({count}): accept. Do not tighten fixed tolerances; state a contract where equal bytes "

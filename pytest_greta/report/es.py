@@ -222,7 +222,7 @@ CATALOGUE: dict[str, str] = {
         "{rejecting} de {judged} sondas muestran una discrepancia real; la primera es {case} {mode}: {sentence}."
     ),
     "report.conclusion.open": "Ninguna sonda llegó a una conclusión; los motivos están en la sección 2.",
-    "report.conclusion.inconclusive": "{count} sondas no son concluyentes: no dicen ni pasa ni falla.",
+    "report.conclusion.inconclusive": "Sondas no concluyentes: {count}; no dicen ni que pasa ni que falla.",
     "recommend.ALIGNED": "ALIGNED ({count}): nada que hacer; conservar el caso como guardia.",
     "recommend.STRUCTURAL_DRIFT": (
         "STRUCTURAL_DRIFT ({count}): aceptar. No ajustar tolerancias fijas; declarar un contrato donde haga falta "

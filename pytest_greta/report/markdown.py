@@ -1,0 +1,251 @@
+"""``<SUITE>_FINAL_REPORT.md``: the seed's report, every line of it measured. What was not measured says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from pytest_greta.report import pick
+from pytest_greta.report.md import block, code, escape, paragraph, table
+from pytest_greta.report.measured import attention, environment, hashes, indicators
+from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
+from pytest_greta.report.sentence import reasons, sentence
+from pytest_greta.report.text import number
+from pytest_greta.result import ProbeResult
+from pytest_greta.verdict import INCONCLUSIVE, SCENARIOS
+
+LISTED = 200
+"""Rows of a table of probes; the rest is in the TSV."""
+
+Section = Callable[[Sequence[ProbeResult], Lang], list[str]]
+
+
+def final_report(
+    results: Sequence[ProbeResult],
+    *,
+    suite: str,
+    date: str,
+    author: str = "",
+    lang: Lang = "both",
+    analysis_file: str = "",
+    notes: Sequence[str] = (),
+) -> str:
+    """The whole report of one suite.
+
+    ``date`` ISO; ``author`` free text; ``analysis_file``: where rows that are left out here can be read; ``notes``:
+    sentences for the summary, what the results could not say.
+    """
+    ordered = pick.worst_first(results)
+    modes = ", ".join(sorted({r.mode for r in results})) or "-"
+    lines = [f"# {say('report.title', lang, suite=escape(suite), mode=escape(modes))}", ""]
+    for label, value in (
+        ("word.date", escape(date)),
+        ("word.author", escape(author) or "-"),
+        ("word.mode", escape(modes)),
+        ("word.status", _overall(results, lang)),
+        ("word.run", ", ".join(sorted({code(r.run_id) for r in results if r.run_id})) or "-"),
+    ):
+        title = " / ".join(word.capitalize() for word in say(label, lang).split(" / "))
+        lines.append(f"**{title}**: {value}  ")
+    lines += ["", "---", ""]
+    sections: tuple[Section, ...] = (
+        lambda r, la: _executive(r, la, notes),
+        lambda r, la: _by_mode(r, la, analysis_file),
+        _side_by_side,
+        indicators,
+        lambda r, la: hashes(r, la, analysis_file),
+        attention,
+        _interpretation,
+        _hypotheses,
+        _conclusion,
+        _recommendation,
+        _reproduce,
+        environment,
+    )
+    for index, section in enumerate(sections, 1):
+        lines += [f"## {index}. {say(f'report.{index}', lang)}", ""]
+        lines += section(ordered, lang) or paragraph("report.not_measured", lang)
+    lines += ["---", "", f"**{say('report.signed', lang)}**: {escape(author) or '-'}, {escape(date)}", ""]
+    return "\n".join(lines)
+
+
+def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
+    counts = Counter(r.outcome for r in results)
+    state = "FAIL" if counts["failed"] else "PASS" if counts["passed"] else say("word.not_run", lang)
+    return f"{state} ({counts['passed']} / {len(results)})"
+
+
+def _executive(results: Sequence[ProbeResult], lang: Lang, notes: Sequence[str]) -> list[str]:
+    counts = Counter(r.outcome for r in results)
+    session = pick.hypothesis(results)
+    lines = paragraph(
+        "summary.counts",
+        lang,
+        total=len(results),
+        passed=counts["passed"],
+        failed=counts["failed"],
+        not_run=counts["not_run"],
+    )
+    lines += paragraph(f"hypothesis.{session.state}", lang, judged=session.judged, rejecting=len(session.rejecting))
+    for note in notes:
+        lines += [f"- {escape(note)}"]
+    return [*lines, ""] if notes else lines
+
+
+def _by_mode(results: Sequence[ProbeResult], lang: Lang, analysis_file: str) -> list[str]:
+    lines = []
+    labels = ("case", "variant", "verdict", "finding", "first_failure", "max_rho", "dlogit", "outcome")
+    headers = [say(f"word.{label}", lang) for label in labels]
+    for number_, mode in enumerate(sorted({r.mode for r in results}), 1):
+        of_mode = [r for r in results if r.mode == mode]
+        lines += [f"### 2.{number_} {say('word.mode', lang)}: {escape(mode)}", ""]
+        lines += table(headers, (_row(r, lang) for r in of_mode[:LISTED]))
+        if len(of_mode) > LISTED:
+            lines += paragraph(
+                "report.folded", lang, count=len(of_mode) - LISTED, file=analysis_file or "results.jsonl"
+            )
+        for result in of_mode[:LISTED]:
+            lines += _explained(result, lang)
+        lines.append("")
+    return lines
+
+
+def _row(result: ProbeResult, lang: Lang) -> list[str]:
+    verdict, failure = result.verdict, result.verdict.first_failure if result.verdict else None
+    outcome = say("word.expected", lang) if pick.is_expected(result) else escape(result.outcome)
+    if result.fault:
+        outcome += f" ({say('word.fault', lang)}: {escape(result.fault)})"
+    return [
+        escape(result.case),
+        escape(result.variant),
+        escape(pick.title(result)) if verdict else say("word.not_run", lang),
+        verdict.finding if verdict else "",
+        f"{escape(pick.place(failure))} {escape(failure.phase)}" if failure else "",
+        number(verdict.rho) if verdict else "",
+        number(verdict.drift.max_abs) if verdict and verdict.drift else say("word.not_measured", lang),
+        outcome,
+    ]
+
+
+def _explained(result: ProbeResult, lang: Lang) -> list[str]:
+    """A line for what the table has no column for: why inconclusive, why not run."""
+    verdict = result.verdict
+    name = f"{escape(result.case)} {escape(pick.mode_text(result))}"
+    if verdict is not None and verdict.status == INCONCLUSIVE:
+        said = dict.fromkeys("; ".join(reasons(verdict, language)) for language in languages(lang))
+        return [f"- {name}: {escape(text)}" for text in said]
+    if result.outcome == "not_run":
+        mend = [f"  {escape(text)}" for text in prose("summary.mend", lang, command=result.mend)] if result.mend else []
+        return [f"- {name}: {escape(result.not_run)}", *mend]
+    return []
+
+
+def _side_by_side(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
+    cases: dict[tuple[str, str], dict[str, ProbeResult]] = {}
+    for result in results:
+        cases.setdefault((result.case, result.variant), {})[result.mode] = result
+    both = {key: modes for key, modes in cases.items() if {"as_designed", "kv_aligned"} <= modes.keys()}
+    if not both:
+        return []
+    headers = [
+        say("word.case", lang),
+        say("word.variant", lang),
+        "as_designed",
+        "kv_aligned",
+        say("word.max_rho", lang),
+    ]
+
+    def cell(result: ProbeResult) -> str:
+        failure = result.verdict.first_failure if result.verdict else None
+        where = f" ({escape(pick.place(failure))})" if failure else ""
+        expected = f", {say('word.expected', lang)}" if pick.is_expected(result) else ""
+        return escape(pick.title(result)) + where + expected
+
+    rows = []
+    for (case, variant), modes in list(both.items())[:LISTED]:
+        aligned = modes["kv_aligned"]
+        rho = number(aligned.verdict.rho) if aligned.verdict else say("word.not_measured", lang)
+        rows.append([escape(case), escape(variant), cell(modes["as_designed"]), cell(aligned), rho])
+    return paragraph("report.side_note", lang) + table(headers, rows)
+
+
+def _interpretation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
+    """Structural or real, one sentence a probe that is not simply aligned; equal sentences are counted."""
+    lines = []
+    for language in languages(lang):
+        said = Counter(f"{escape(pick.title(r))}: {escape(sentence(r, language))}" for r in results if r.verdict)
+        lines += [f"**{language.upper()}**", ""] if len(languages(lang)) > 1 else []
+        shown = said.most_common(LISTED)
+        lines += [f"- {text}" + (f" ({count})" if count > 1 else "") for text, count in shown]
+        lines.append("")
+    return lines if any(r.verdict for r in results) else []
+
+
+def _hypotheses(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
+    session = pick.hypothesis(results)
+    lines = paragraph(f"hypothesis.{session.state}", lang, judged=session.judged, rejecting=len(session.rejecting))
+    if session.faults:
+        lines += paragraph("hypothesis.faults", lang)
+    kernels: Counter[tuple[str, ...]] = Counter()
+    stages = rows = elements = 0
+    weights: dict[str, None] = {}
+    for result in results:
+        if result.verdict is None:
+            continue
+        evidence = result.verdict.evidence
+        stages, rows, elements = stages + evidence.stages, rows + evidence.rows, elements + evidence.elements
+        weights |= {evidence.weights: None} if evidence.weights else {}
+        for run in evidence.kernels:
+            names = ("path", "phase", "library", "kernel", "source")
+            kernels[tuple(str(run.get(name, "?")) for name in names)] += int(run.get("calls", 0))
+    lines += paragraph(
+        "failure.compared",
+        lang,
+        stages=stages,
+        rows=rows,
+        elements=elements,
+        weights=", ".join(weights) or Term("word.not_measured"),
+    )
+    if kernels:
+        headers = [say(f"word.{w}", lang) for w in ("path", "phase", "library", "kernel", "source", "calls")]
+        lines += table(headers, ([*map(escape, key), str(calls)] for key, calls in sorted(kernels.items())))
+    else:
+        lines += paragraph("failure.no_kernels", lang)
+    return lines
+
+
+def _conclusion(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
+    session = pick.hypothesis(results)
+    inconclusive = sum(1 for r in results if r.verdict and r.verdict.status == INCONCLUSIVE)
+    lines: list[str] = []
+    for language in languages(lang):
+        values: dict[str, object] = {"judged": session.judged, "rejecting": len(session.rejecting)}
+        if session.rejecting:
+            first = session.rejecting[0]
+            values |= {"case": escape(first.case), "mode": escape(pick.mode_text(first))}
+            values["sentence"] = escape(sentence(first, language))
+        said = [translate(f"report.conclusion.{session.state}", language, **values)]
+        if inconclusive:
+            said.append(translate("report.conclusion.inconclusive", language, count=inconclusive))
+        mark = f"**{language.upper()}** " if len(languages(lang)) > 1 else ""
+        lines += [mark + " ".join(said), ""]
+    return lines
+
+
+def _recommendation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
+    counts = Counter(r.verdict.scenario or r.verdict.status for r in results if r.verdict and not r.fault)
+    lines = []
+    for name in (*SCENARIOS, INCONCLUSIVE):
+        if counts[name]:
+            lines += paragraph(f"recommend.{name}", lang, count=counts[name])
+    not_run = sum(r.outcome == "not_run" for r in results)
+    if not_run:
+        lines += paragraph("recommend.not_run", lang, count=not_run)
+    return lines
+
+
+def _reproduce(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
+    commands = dict.fromkeys(r.reproduce for r in results if r.reproduce)
+    if not commands:
+        return paragraph("report.no_reproduce", lang)
+    return block("\n".join(list(commands)[:LISTED]))
