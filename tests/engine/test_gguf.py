@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -196,16 +197,23 @@ def test_a_stored_type_that_is_no_weight(tmp_path: Path) -> None:
         load_gguf(path)
 
 
+@dataclass(frozen=True)
+class Good:
+    """A good file's bytes, and where its header ends. A short repr: hypothesis prints it."""
+
+    content: bytes = field(repr=False)
+    header: int
+
+
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, int]:
-    """A good file, its bytes, and where its header ends."""
+def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
     path = tmp_path_factory.mktemp("gguf") / "good.gguf"
     write_gguf(path, "Q4_1")
-    return path, path.read_bytes(), int(gguf.GGUFReader(path).data_offset)
+    return Good(path.read_bytes(), int(gguf.GGUFReader(path).data_offset))
 
 
-def test_truncated_anywhere(good: tuple[Path, bytes, int], tmp_path: Path) -> None:
-    _, data, header = good
+def test_truncated_anywhere(good: Good, tmp_path: Path) -> None:
+    data, header = good.content, good.header
     path = tmp_path / "cut.gguf"
     # The writer pads the last tensor (a vector or a matrix of whole blocks) to 32 bytes; all shorter files are broken.
     cuts = [*range(1, 40), *range(40, header, 97), header - 1, header, header + 1, len(data) // 2, len(data) - 33]
@@ -227,11 +235,11 @@ flips = st.lists(
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=flips, cut=st.none() | st.floats(0, 1))
 def test_damaged_anywhere_gives_a_model_error_or_finite_weights(
-    flips: list[tuple[str, float, int]], cut: float | None, good: tuple[Path, bytes, int], own_cache: Path
+    flips: list[tuple[str, float, int]], cut: float | None, good: Good, own_cache: Path
 ) -> None:
-    _, content, header = good
+    content = good.content
     damaged = bytearray(content)
-    size = {"start": 1200, "header": header, "anywhere": len(content)}
+    size = {"start": 1200, "header": good.header, "anywhere": len(content)}
     for region, fraction, bit in flips:
         damaged[int(fraction * size[region])] ^= 1 << bit
     path = own_cache.parent / "damaged.gguf"

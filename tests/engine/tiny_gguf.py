@@ -20,9 +20,9 @@ def _byte_alphabet() -> list[str]:
     return [chr(b if b in printable else next(others)) for b in range(256)]
 
 
-MERGES = ("h e", "l l", "he ll", "hell o", "Ġ w")
-TOKENS = (*SPECIALS, *_byte_alphabet(), "he", "ll", "hell", "hello", "Ġw", "<user>")
-TYPES = (3, 3, 3, *[1] * 256, 1, 1, 1, 1, 1, 4)
+MERGES = ("h e", "l l", "he ll", "hell o", "Ġ w", "1 2")
+TOKENS = (*SPECIALS, *_byte_alphabet(), "he", "ll", "hell", "hello", "Ġw", "12", "<user>")
+TYPES = (3, 3, 3, *[1] * 256, 1, 1, 1, 1, 1, 1, 4)
 VOCAB = len(TOKENS)
 
 FIELDS: dict[str, Any] = {
@@ -82,6 +82,7 @@ def write_gguf(
     path: Path,
     kind: str = "F32",
     tied: bool = True,
+    *,
     arch: str = "llama",
     fields: Mapping[str, Any] | None = None,
     tensors: Mapping[str, np.ndarray | None] | None = None,
