@@ -167,7 +167,7 @@ typedef struct greta_counter {
 
 /* --- required -------------------------------------------------------------------------------------------------- */
 int32_t greta_abi_version(void);
-/* A JSON object that lives as long as the library: name, version, device_kind, kernels, capabilities, numerics. */
+/* A JSON object that lives as long as the library: name, version, device_kind, features, kernels, numerics. */
 const char *greta_describe(void);
 greta_status greta_open(const greta_config *config, greta_session **session);
 void greta_close(greta_session *session);

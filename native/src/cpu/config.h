@@ -1,0 +1,47 @@
+/* greta_config, checked and copied. */
+#pragma once
+
+#include <vector>
+
+#include "greta_attn.h"
+
+namespace greta {
+
+constexpr int32_t max_head_dim = 256;
+constexpr int32_t max_splits = 64;
+constexpr int32_t max_threads = 1024;
+
+/* How one phase walks the keys; every field holds the value that is used. */
+struct Schedule {
+  int32_t tile;
+  int32_t splits;
+};
+
+constexpr Schedule default_schedule[2] = {{64, 1}, {64, 2}};
+
+struct Layer {
+  int32_t rope_style;
+  int32_t rotary_dim;
+  std::vector<double> inverse_frequencies; /* [rotary_dim / 2], radians a position */
+};
+
+struct Config {
+  int32_t n_heads, n_kv_heads, head_dim_qk, head_dim_v;
+  int32_t max_seqs, max_len;
+  bool paged;
+  int32_t page_size; /* max_len where the cache is contiguous: one page a sequence */
+  int32_t n_pages;
+  int32_t act_dtype, kv_dtype;
+  float softmax_scale;
+  int32_t threads;
+  Schedule schedule[2];
+  std::vector<Layer> layers;
+
+  int32_t blocks() const { return (max_len - 1) / page_size + 1; }
+  int32_t n_layers() const { return static_cast<int32_t>(layers.size()); }
+};
+
+/* Fails with a line that names the field, its value and what was expected. */
+Config checked_config(const greta_config* config);
+
+}  // namespace greta

@@ -1,0 +1,230 @@
+/* Sixteen float lanes, whatever the processor has: one zmm, two ymm or four 128-bit vectors. Every instruction set
+ * walks lanes and chains in the same order; only the portable one on x86 rounds a product before adding it, for want of
+ * FMA. Internal linkage throughout: the kernels are compiled once per instruction set. */
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace greta {
+namespace {
+
+constexpr int32_t lanes = 16;
+
+#if defined(__AVX512F__)
+
+using Vec = __m512;
+constexpr int micro_rows = 4, micro_cols = 4; /* accumulators of the micro-kernels that fit the register file */
+
+inline Vec vload(const float* p) {
+  return _mm512_loadu_ps(p);
+}
+inline void vstore(float* p, Vec a) {
+  _mm512_storeu_ps(p, a);
+}
+inline Vec vset(float x) {
+  return _mm512_set1_ps(x);
+}
+inline Vec vadd(Vec a, Vec b) {
+  return _mm512_add_ps(a, b);
+}
+inline Vec vsub(Vec a, Vec b) {
+  return _mm512_sub_ps(a, b);
+}
+inline Vec vmul(Vec a, Vec b) {
+  return _mm512_mul_ps(a, b);
+}
+inline Vec vfma(Vec a, Vec b, Vec c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+/* a > b ? a : b, so that a NaN in b comes through */
+inline Vec vmax(Vec a, Vec b) {
+  return _mm512_max_ps(a, b);
+}
+/* Lanes lo .. hi - 1 of a, `other` elsewhere. */
+inline Vec vkeep(Vec a, int32_t lo, int32_t hi, Vec other) {
+  const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __mmask16 keep = static_cast<__mmask16>(_mm512_cmpge_epi32_mask(index, _mm512_set1_epi32(lo)) &
+                                                _mm512_cmplt_epi32_mask(index, _mm512_set1_epi32(hi)));
+  return _mm512_mask_blend_ps(keep, other, a);
+}
+/* a * 2^n, where t = 1.5 * 2^23 + n; in two steps, so that a subnormal result is rounded once. */
+inline Vec vscale(Vec a, Vec t, Vec magic) {
+  const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t), _mm512_castps_si512(magic));
+  const __m512i first = _mm512_srai_epi32(n, 1), second = _mm512_sub_epi32(n, first), bias = _mm512_set1_epi32(127);
+  const Vec x = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(first, bias), 23));
+  const Vec y = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(second, bias), 23));
+  return vmul(vmul(a, x), y);
+}
+
+#elif defined(__AVX2__)
+
+struct Vec {
+  __m256 a, b;
+};
+constexpr int micro_rows = 4, micro_cols = 1;
+
+inline Vec vload(const float* p) {
+  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+inline void vstore(float* p, Vec x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+inline Vec vset(float x) {
+  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+inline Vec vadd(Vec x, Vec y) {
+  return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+inline Vec vsub(Vec x, Vec y) {
+  return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+inline Vec vmul(Vec x, Vec y) {
+  return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+inline Vec vfma(Vec x, Vec y, Vec z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+inline Vec vmax(Vec x, Vec y) {
+  return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
+}
+inline __m256 keep_half(__m256 a, int32_t lo, int32_t hi, __m256 other, __m256i index) {
+  const __m256i low = _mm256_cmpgt_epi32(index, _mm256_set1_epi32(lo - 1));
+  const __m256i high = _mm256_cmpgt_epi32(_mm256_set1_epi32(hi), index);
+  return _mm256_blendv_ps(other, a, _mm256_castsi256_ps(_mm256_and_si256(low, high)));
+}
+inline Vec vkeep(Vec x, int32_t lo, int32_t hi, Vec other) {
+  return {keep_half(x.a, lo, hi, other.a, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+          keep_half(x.b, lo, hi, other.b, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))};
+}
+inline __m256 scale_half(__m256 a, __m256 t, __m256 magic) {
+  const __m256i n = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_castps_si256(magic));
+  const __m256i first = _mm256_srai_epi32(n, 1), second = _mm256_sub_epi32(n, first), bias = _mm256_set1_epi32(127);
+  const __m256 x = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(first, bias), 23));
+  const __m256 y = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23));
+  return _mm256_mul_ps(_mm256_mul_ps(a, x), y);
+}
+inline Vec vscale(Vec x, Vec t, Vec magic) {
+  return {scale_half(x.a, t.a, magic.a), scale_half(x.b, t.b, magic.b)};
+}
+
+#else
+
+using Quad = float __attribute__((vector_size(16)));
+using QuadInt = int32_t __attribute__((vector_size(16)));
+using QuadBits = uint32_t __attribute__((vector_size(16)));
+struct Vec {
+  Quad part[4];
+};
+#if defined(__aarch64__)
+constexpr int micro_rows = 4, micro_cols = 1; /* 32 registers */
+#else
+constexpr int micro_rows = 2, micro_cols = 1;
+#endif
+
+template <class Body>
+inline Vec each_quad(Body&& body) {
+  return {{body(0), body(1), body(2), body(3)}};
+}
+inline Vec vload(const float* p) {
+  Vec x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+inline void vstore(float* p, Vec x) {
+  __builtin_memcpy(p, &x, sizeof x);
+}
+inline Vec vset(float x) {
+  return each_quad([&](int) { return Quad{x, x, x, x}; });
+}
+inline Vec vadd(Vec x, Vec y) {
+  return each_quad([&](int i) { return x.part[i] + y.part[i]; });
+}
+inline Vec vsub(Vec x, Vec y) {
+  return each_quad([&](int i) { return x.part[i] - y.part[i]; });
+}
+inline Vec vmul(Vec x, Vec y) {
+  return each_quad([&](int i) { return x.part[i] * y.part[i]; });
+}
+inline Quad fma_quad(Quad x, Quad y, Quad z) {
+#if defined(__aarch64__)
+  Quad r;
+  for (int i = 0; i < 4; ++i) r[i] = __builtin_fmaf(x[i], y[i], z[i]);
+  return r;
+#else
+  return x * y + z;
+#endif
+}
+inline Vec vfma(Vec x, Vec y, Vec z) {
+  return each_quad([&](int i) { return fma_quad(x.part[i], y.part[i], z.part[i]); });
+}
+inline Vec vmax(Vec x, Vec y) {
+  return each_quad([&](int i) { return x.part[i] > y.part[i] ? x.part[i] : y.part[i]; });
+}
+inline Vec vkeep(Vec x, int32_t lo, int32_t hi, Vec other) {
+  return each_quad([&](int i) {
+    const QuadInt index = QuadInt{0, 1, 2, 3} + 4 * i;
+    return ((index >= lo) & (index < hi)) ? x.part[i] : other.part[i];
+  });
+}
+inline Vec vscale(Vec x, Vec t, Vec magic) {
+  return each_quad([&](int i) {
+    const QuadInt n =
+        reinterpret_cast<QuadInt>(reinterpret_cast<QuadBits>(t.part[i]) - reinterpret_cast<QuadBits>(magic.part[i]));
+    const QuadInt first = n >> 1;
+    const QuadBits a = (reinterpret_cast<QuadBits>(first) + 127u) << 23;
+    const QuadBits b = (reinterpret_cast<QuadBits>(n) - reinterpret_cast<QuadBits>(first) + 127u) << 23;
+    return x.part[i] * reinterpret_cast<Quad>(a) * reinterpret_cast<Quad>(b);
+  });
+}
+
+#endif
+
+/* exp(x) for x <= 0, within one ulp (2^-23) where the result is normal, correctly scaled below; exp(-inf) = 0, NaN
+ * stays. x = n ln2 + r with ln2 in two parts whose products with n are exact, then a polynomial in r (Cephes expf). */
+inline Vec vexp(Vec x) {
+  const Vec magic = vset(0x1.8p23f);
+  x = vmax(vset(-110.0f), x);
+  const Vec t = vfma(x, vset(0x1.715476p0f), magic);
+  const Vec n = vsub(t, magic);
+  const Vec r = vfma(n, vset(2.12194440e-4f), vfma(n, vset(-0.693359375f), x));
+  Vec p = vset(1.9875691500e-4f);
+  p = vfma(p, r, vset(1.3981999507e-3f));
+  p = vfma(p, r, vset(8.3334519073e-3f));
+  p = vfma(p, r, vset(4.1665795894e-2f));
+  p = vfma(p, r, vset(1.6666665459e-1f));
+  p = vfma(p, r, vset(5.0000001201e-1f));
+  return vscale(vadd(vset(1.0f), vfma(p, vmul(r, r), r)), t, magic);
+}
+
+inline float exp1(float x) {
+  float y[lanes];
+  vstore(y, vexp(vset(x)));
+  return y[0];
+}
+
+/* Lanes folded in halves, always the same tree. */
+inline float sum_lanes(Vec a) {
+  float x[lanes];
+  vstore(x, a);
+  for (int width = lanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) x[i] += x[i + width];
+  }
+  return x[0];
+}
+
+inline float max_lanes(Vec a) {
+  float x[lanes];
+  vstore(x, a);
+  for (int width = lanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) x[i] = x[i] > x[i + width] ? x[i] : x[i + width];
+  }
+  return x[0];
+}
+
+}  // namespace
+}  // namespace greta
