@@ -22,6 +22,10 @@ MAX_ALIASES = 100
 MAX_NODES = 100_000
 """Counted with every alias expanded: what a reader of the tree would walk."""
 
+SECOND_LOOK = 1 << 16
+"""Characters. What libyaml refuses, PyYAML's own slow parser reads again: libyaml refuses a little more than YAML does (a
+block that begins with a tab), and its messages say a little less."""
+
 # YAML's c-printable, less the three characters that are line breaks in YAML 1.1 (and in PyYAML) but not in 1.2.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -113,6 +117,8 @@ def parse(text: str, path: Path, *, pure: bool = False) -> Node:
         root: Node = composer.document(path)
         return root
     except yaml.YAMLError as error:
+        if not pure and len(text) <= SECOND_LOOK:
+            return parse(text, path, pure=True)
         raise _explained(error, text, path) from None
     except (ValueError, OverflowError) as error:  # chr() of an escape beyond Unicode, in the pure parser
         raise CaseError(Where(path, 1), f"not valid YAML: {error}") from None
