@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 class Reference:
     """What a stage should have given, in float64, and how far it may be off.
 
-    ``b_det``: worst-case terms. ``b_sqrt``: the terms that carry c, first tier; ``b_sqrt2``: the same, second tier; both
+    ``b_det``: worst-case terms. ``b_sqrt``: the terms that carry c, first tier; ``b_sqrt2``: of the second; both
     None where the bound is a worst case throughout and so has one tier. All have ``y``'s shape.
     """
 

@@ -22,8 +22,8 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
     """In the order of the stages: the decoded rows of every stage between ``full`` and ``decode``, and rows 0..N-1 of K
     and V between ``full`` and ``prefix``.
 
-    The hashes (``trace.hashing.HASH_ALGO``) are of the first row that differs, or of the last row compared. A stage with no
-    row in common gives no check. Raises ``TypeError`` where the two have another type or shape.
+    The hashes (``trace.hashing.HASH_ALGO``) are of the first row that differs, or of the last row compared. A stage with
+    no row in common gives no check. Raises ``TypeError`` where the two have another type or shape.
     """
     full, n = trace.paths.get("full"), trace.n_prefix
     checks = []

@@ -40,14 +40,14 @@ def judge(
     ``statistical``: give a p value, where the bound has square-root terms.
     """
     e, beyond = error(reference.y, stored, dtype_of(stored))
-    rho = _ratio(e, reference.b1)
+    b1, b2 = reference.b1, reference.b2
+    rho = _ratio(e, b1)
     if beyond is not None:  # what the reference reaches too, within its bound, is an overflow and no error
         rho[beyond & (rho > 1.0)] = np.inf
         beyond &= rho <= 1.0
-    b2 = reference.b2
     checks = []
     for group, rows in _slices(groups):
-        check = _check(place, group, rho[rows], reference.y[rows], stored[rows], e[rows], reference.b1[rows])
+        check = _check(place, group, rho[rows], reference.y[rows], stored[rows], e[rows], b1[rows])
         if b2 is not None and 0.0 < check.rho < np.inf:
             check = replace(check, rho2=float(_ratio(e[rows], b2[rows]).max()))
         if statistical and reference.b_sqrt is not None:
@@ -60,13 +60,16 @@ def judge(
 
 def judge_bytes(expected: Array, stored: Array, groups: Sequence[Group], place: Place) -> list[StageCheck]:
     """The same for stages whose bound is 0: equal bytes give a rho of 0, others inf."""
-    rho = np.where(same_bytes(expected, stored), 0.0, np.inf)
+    equal = same_bytes(expected, stored)
     checks = []
     for group, rows in _slices(groups):
+        if equal[rows].all():
+            checks.append(_clean(place, group, equal[rows].size))
+            continue
         y = expected[rows].astype(np.float64)
         with np.errstate(invalid="ignore"):
             e = np.nan_to_num(np.abs(y - stored[rows].astype(np.float64)), nan=np.inf)
-        checks.append(_check(place, group, rho[rows], y, stored[rows], e, np.zeros_like(y)))
+        checks.append(_check(place, group, np.where(equal[rows], 0.0, np.inf), y, stored[rows], e, np.zeros_like(y)))
     return checks
 
 
@@ -109,10 +112,14 @@ def _p_value(e: Float64, b_det: Float64, b_sqrt: Float64) -> float:
     return min(1.0, 2.0 * e.size * float(np.exp(-C_EXPONENT * (C * min(rho, 1e6)) ** 2)))
 
 
+def _clean(place: Place, group: Group, elements: int) -> StageCheck:
+    return StageCheck(group.path, place.layer, place.stage, 0.0, 0.0, len(group.positions), elements)
+
+
 def _check(place: Place, group: Group, rho: Float64, *shown: Array) -> StageCheck:
     """``shown``: y, stored, e and bound of the group's rows, from which the worst element is named."""
     top = float(rho.max(initial=0.0))
-    check = StageCheck(group.path, place.layer, place.stage, top, top, len(group.positions), int(rho.size))
+    check = replace(_clean(place, group, rho.size), rho=top, rho2=top)
     if top == 0.0:
         return check
     y, stored, e, bound = shown
