@@ -162,7 +162,7 @@ def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
             results.append(from_plain(ProbeResult, orjson.loads(line)))
         except (ValueError, TypeError, AttributeError) as error:
             where = clean(f"{path}:{number}")
-            problems.append(say("analyze.unreadable", "both", where=where, error=clean(str(error))))
+            problems.append(say("breach.unreadable", "both", where=where, error=clean(str(error))))
     return results, problems
 
 

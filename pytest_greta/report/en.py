@@ -119,6 +119,13 @@ CATALOGUE: dict[str, str] = {
     "breach.stage_missing": "path {path}, layer {layer}: stage {stage} was not traced, or is empty",
     "breach.dead_tap": "stage {stage} is all zero in every layer of path {path}, and alive elsewhere: a dead tap",
     "breach.same_buffer": "layer {layer}, stage {stage}: path {path} handed out the same buffer as the full prefill",
+    "breach.unreadable": "unreadable record at {where}: {error}",
+    "breach.no_records": "no trace records in {path}",
+    "breach.no_counterpart": "no counterpart for {layer}/{stage} row {position}: path {path} did not record it",
+    "breach.no_rho": "no record carries a rho; run with --greta-trace stats or full in mode kv_aligned",
+    "breach.hash_algo": "the two paths were hashed by different algorithms ({left}, {right})",
+    "breach.duplicate": "two different records for {layer}/{stage} row {position} on path {path}",
+    "breach.no_kernels": "path {path}: no kernel was recorded",
     "breach.nothing_compared": "nothing was compared",
     "breach.harness": (
         "layer {layer}, stage {stage}: only the harness's own call of the kernel is wrong; both runs are right"
@@ -235,16 +242,7 @@ CATALOGUE: dict[str, str] = {
     "analyze.scope": (
         "From the JSONL records alone: hash, statistic and liveness comparison and the stored rho, no more."
     ),
-    "analyze.unreadable": "unreadable record at {where}: {error}",
-    "analyze.no_records": "no trace records in {path}",
     "analyze.not_a_folder": "{path} is not a folder; give the folder that holds the *_trace.jsonl files",
-    "analyze.no_counterpart": "no counterpart for {layer}/{stage} row {position}: path {path} did not record it",
-    "analyze.no_path": "path {path} has no records",
-    "analyze.no_rho": "no record carries a rho; run with --greta-trace stats or full in mode kv_aligned",
-    "analyze.dead": "path {path}, layer {layer}, stage {stage}: every value is {what}",
-    "analyze.other_mode": "the trace was recorded in mode {mode}",
-    "analyze.hash_algo": "the two paths were hashed by different algorithms ({left}, {right})",
-    "analyze.duplicate": "two different records for {layer}/{stage} row {position} on path {path}",
     "analyze.skipped": "{count} traces of other modes in the folder were left out",
     # artifacts
     "artifacts.file": "artifacts folder {path}: there is a file in the way; name another folder with --greta-artifacts",

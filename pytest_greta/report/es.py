@@ -125,6 +125,13 @@ CATALOGUE: dict[str, str] = {
     "breach.same_buffer": (
         "capa {layer}, etapa {stage}: el camino {path} entregó el mismo búfer que el prefill completo"
     ),
+    "breach.unreadable": "registro ilegible en {where}: {error}",
+    "breach.no_records": "no hay registros de traza en {path}",
+    "breach.no_counterpart": "{layer}/{stage} fila {position} no tiene contraparte: el camino {path} no la registró",
+    "breach.no_rho": "ningún registro lleva rho; ejecute con --greta-trace stats o full en modo kv_aligned",
+    "breach.hash_algo": "los dos caminos usan algoritmos de hash distintos ({left}, {right})",
+    "breach.duplicate": "dos registros distintos para {layer}/{stage} fila {position} en el camino {path}",
+    "breach.no_kernels": "camino {path}: no se registró ningún kernel",
     "breach.nothing_compared": "no se comparó nada",
     "breach.harness": (
         "capa {layer}, etapa {stage}: falla solo la llamada propia del arnés al kernel; ambas corridas son correctas"
@@ -246,16 +253,7 @@ CATALOGUE: dict[str, str] = {
     "analyze.scope": (
         "Solo con los registros JSONL: comparación de hashes, estadísticas y vida, y el rho guardado; nada más."
     ),
-    "analyze.unreadable": "registro ilegible en {where}: {error}",
-    "analyze.no_records": "no hay registros de traza en {path}",
     "analyze.not_a_folder": "{path} no es una carpeta; indique la carpeta que contiene los archivos *_trace.jsonl",
-    "analyze.no_counterpart": "{layer}/{stage} fila {position} no tiene contraparte: el camino {path} no la registró",
-    "analyze.no_path": "el camino {path} no tiene registros",
-    "analyze.no_rho": "ningún registro lleva rho; ejecute con --greta-trace stats o full en modo kv_aligned",
-    "analyze.dead": "camino {path}, capa {layer}, etapa {stage}: todos los valores son {what}",
-    "analyze.other_mode": "la traza se grabó en modo {mode}",
-    "analyze.hash_algo": "los dos caminos usan algoritmos de hash distintos ({left}, {right})",
-    "analyze.duplicate": "dos registros distintos para {layer}/{stage} fila {position} en el camino {path}",
     "analyze.skipped": "se omitieron {count} trazas de otros modos en la carpeta",
     # artefactos
     "artifacts.file": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -67,6 +68,14 @@ def final_report(
         lines += section(ordered, lang) or paragraph("report.not_measured", lang)
     lines += ["---", "", f"**{say('report.signed', lang)}**: {escape(author) or '-'}, {escape(date)}", ""]
     return "\n".join(lines)
+
+
+def default_author() -> str:
+    """The login name of whoever runs this; "" where the system knows none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return ""
 
 
 def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:

@@ -36,6 +36,8 @@ from pytest_greta.trace.stages import order
 TRACE_SCHEMA = 1
 SAMPLE = 16
 CACHE_STAGES = ("kv_write", "kv_read")
+HASHED_BY_ROW = ("k_proj", "v_proj", "k_rope")
+"""The last of their records lists the hashes of all rows: what the cache was filled from, row by row."""
 
 
 def write_trace(
@@ -120,8 +122,7 @@ def _tap_records(trace: Trace, path: PathTrace, key: Key, tap: Tap) -> Iterator[
         return
     if key.stage in CACHE_STAGES:
         record = _head(trace, path, key, tap, int(tap.positions[-1]))
-        record |= {"shape": list(tap.values.shape), "hash": digest(tap.values), "rows": tap.positions.tolist()}
-        record["row_hashes"] = [digest(row) for row in tap.values]
+        record |= {"shape": list(tap.values.shape), "hash": digest(tap.values), **_by_row(tap)}
         yield record | {name: values[0] for name, values in _statistics(tap.values[None]).items()}
         return
     chosen = rows_of_interest(trace, tap.positions)
@@ -131,10 +132,16 @@ def _tap_records(trace: Trace, path: PathTrace, key: Key, tap: Tap) -> Iterator[
         record = _head(trace, path, key, tap, int(tap.positions[index]))
         record |= {"shape": list(values[i].shape), "hash": digest(values[i])}
         record |= {name: column[i] for name, column in statistics.items()}
+        if key.stage in HASHED_BY_ROW and i == len(chosen) - 1:
+            record |= _by_row(tap)
         if key.stage == "logits":
             record |= {"event": "stage_logits", **_best_two(values[i])}
         record["sample"] = [float(f"{v:.9g}") for v in values[i].ravel()[:SAMPLE].astype(np.float64)]
         yield record | {"sample_n": len(record["sample"])}
+
+
+def _by_row(tap: Tap) -> dict[str, Any]:
+    return {"rows": tap.positions.tolist(), "row_hashes": [digest(row) for row in tap.values]}
 
 
 def _head(trace: Trace, path: PathTrace, key: Key, tap: Tap, row: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import orjson
 from pytest_greta.checks.result import StageCheck
 from pytest_greta.result import AttentionStat, from_plain
 from pytest_greta.trace.hashing import digest
-from pytest_greta.trace.jsonl import CACHE_STAGES, TRACE_SCHEMA
+from pytest_greta.trace.jsonl import TRACE_SCHEMA
 from pytest_greta.trace.records import Trace
 from pytest_greta.trace.sidecar import TraceError, load_sidecar
 from pytest_greta.trace.stages import ORDER
@@ -108,8 +108,8 @@ def _row(record: dict[str, Any], line: int) -> Row:
     stage = _stage(record)
     _whole(record, "layer", "token_index", "nz_count", "nan", "inf")
     row, whole = record["token_index"], str(record["hash"])
-    each_row = stage in CACHE_STAGES
-    hashes = dict(zip(record["rows"], record["row_hashes"], strict=True)) if each_row else {row: whole}
+    by_row = "row_hashes" in record
+    hashes = dict(zip(record["rows"], record["row_hashes"], strict=True)) if by_row else {row: whole}
     elements = 1
     for size in record["shape"]:
         elements *= int(size)

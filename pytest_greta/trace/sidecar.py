@@ -73,7 +73,7 @@ def load_sidecar(path: Path) -> Trace:
         data = path.read_bytes()
         size = int.from_bytes(data[:8], "little")
         meta = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_META])
-        return _rebuild(meta, dict(deserialize(data)))
+        return _rebuild(meta, dict(deserialize(data)))  # type: ignore[no-untyped-call]
     except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise TraceError(f"{path}: not the sidecar of a full trace ({type(error).__name__}: {error})") from None
 
@@ -84,7 +84,8 @@ def _pack(array: Array) -> Array:
 
 
 def _array(stored: dict[str, Any], dtype: np.dtype[Any]) -> Array:
-    return np.frombuffer(stored["data"], dtype).reshape(stored["shape"])
+    array: Array = np.frombuffer(stored["data"], dtype).reshape(stored["shape"])
+    return array
 
 
 def _rebuild(meta: dict[str, Any], stored: dict[str, dict[str, Any]]) -> Trace:
@@ -98,7 +99,7 @@ def _rebuild(meta: dict[str, Any], stored: dict[str, dict[str, Any]]) -> Trace:
         taps[tap["path"]][key] = Tap(int64(f"{tap['stem']}.positions"), values)
     paths = {
         name: PathTrace(
-            path=name,  # type: ignore[arg-type]
+            path=name,
             tokens=int64(f"{name}.tokens"),
             rows=int64(f"{name}.rows"),
             rope_positions=int64(f"{name}.rope_positions"),
