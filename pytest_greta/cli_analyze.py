@@ -1,0 +1,136 @@
+"""``greta analyze``: verdicts and reports from trace files of an earlier run."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_greta.cases.model import MODES
+
+if TYPE_CHECKING:
+    from pytest_greta.result import ProbeResult
+    from pytest_greta.trace.reading import TraceFile
+
+PASSED, MISMATCH, USAGE, INCONCLUSIVE = 0, 1, 2, 3
+PATTERN = "*_trace.jsonl"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``analyze``; ``args.func(args)`` returns 0 pass, 1 mismatch, 2 usage error, 3 inconclusive."""
+    parser = subparsers.add_parser(
+        "analyze",
+        help="judge the traces of an earlier run / juzgar las trazas de una corrida anterior",
+        epilog="exit codes / códigos de salida: 0 pass, 1 mismatch, 2 usage error, 3 inconclusive",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--traces-dir", type=Path, required=True, metavar="DIR", help=f"folder with {PATTERN} files")
+    parser.add_argument("--mode", choices=MODES, required=True)
+    parser.add_argument("--output", type=Path, required=True, metavar="REPORT.md", help="Markdown report")
+    parser.add_argument("--tsv", type=Path, metavar="FILE", help="one row a stage / una fila por etapa")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all results / todos los resultados")
+    parser.add_argument("--author", default=None, help="named in the report / nombre en el informe")
+    parser.add_argument("--lang", choices=("both", "es", "en"), default="both")
+    parser.set_defaults(func=_analyze)
+
+
+def _analyze(args: argparse.Namespace) -> int:
+    from pytest_greta.artifacts import ArtifactError
+    from pytest_greta.report.messages import prose
+    from pytest_greta.report.terminal import summary
+    from pytest_greta.report.text import clean
+
+    lang = args.lang
+    if not args.traces_dir.is_dir():
+        return _usage(prose("analyze.not_a_folder", lang, path=clean(str(args.traces_dir))))
+    results, skipped = _judge(args.traces_dir, args.mode)
+    code = exit_code(results)
+    notes = prose("analyze.scope", lang)
+    if skipped:
+        notes += prose("analyze.skipped", lang, count=skipped)
+    try:
+        _write(args, results, notes, code)
+    except ArtifactError as error:
+        return _usage([str(error)])
+    print("\n".join([summary(results, lang=lang), "", *notes, str(args.output)]))
+    return code
+
+
+def exit_code(results: list[ProbeResult]) -> int:
+    """A mismatch outweighs what is inconclusive; no results at all are inconclusive."""
+    statuses = {r.verdict.status for r in results if r.verdict is not None}
+    if "KV_MISMATCH" in statuses:
+        return MISMATCH
+    return PASSED if statuses == {"PASS"} else INCONCLUSIVE
+
+
+def _judge(folder: Path, mode: str) -> tuple[list[ProbeResult], int]:
+    """Results, and how many traces of the other mode were left out."""
+    from pytest_greta.analysis import failed_file, judge_file
+    from pytest_greta.trace.reading import read_trace
+    from pytest_greta.trace.sidecar import TraceError
+    from pytest_greta.verdict import Breach
+
+    results: list[ProbeResult] = []
+    files: list[TraceFile] = []
+    for path in sorted(folder.glob(PATTERN)):
+        try:
+            files.append(read_trace(path))
+        except TraceError as error:
+            results.append(failed_file(path.name, mode, Breach("unreadable", {"where": path, "error": error})))
+    chosen = _of_mode(files, mode)
+    for found in chosen:
+        try:
+            results.append(judge_file(found, mode, _arrays(found)))
+        except TraceError as error:
+            breach = Breach("unreadable", {"where": found.path.with_suffix(".safetensors"), "error": error})
+            results.append(failed_file(found.path.name, mode, breach))
+    if not results:
+        results.append(failed_file(folder.name or str(folder), mode, Breach("no_records", {"path": str(folder)})))
+    return results, len(files) - len(chosen)
+
+
+def _of_mode(files: list[TraceFile], mode: str) -> list[TraceFile]:
+    """Traces recorded in ``mode``; where there are none, those of the other: both modes run alike."""
+    chosen = [f for f in files if f.header.get("mode", mode) == mode]
+    return chosen or files
+
+
+def _arrays(found: TraceFile) -> Any:
+    """The trace of the sidecar, checked against the records; None without a sidecar or with damaged records."""
+    from pytest_greta.trace.reading import load_trace
+
+    sidecar = found.path.with_suffix(".safetensors")
+    return load_trace(found.path, sidecar) if sidecar.exists() and not found.problems else None
+
+
+def _write(args: argparse.Namespace, results: list[ProbeResult], notes: list[str], code: int) -> None:
+    from pytest_greta.artifacts import write_atomic
+    from pytest_greta.report.jsonline import json_line
+    from pytest_greta.report.markdown import default_author, final_report
+    from pytest_greta.report.tsv import analysis
+    from pytest_greta.result import to_plain
+
+    author = default_author() if args.author is None else args.author
+    report = final_report(
+        results,
+        suite=", ".join(sorted({r.suite for r in results})),
+        date=datetime.date.today().isoformat(),
+        author=author,
+        lang=args.lang,
+        analysis_file=args.tsv.name if args.tsv else "",
+        notes=notes,
+    )
+    write_atomic(args.output, report.encode("utf-8", "backslashreplace"))
+    if args.tsv:
+        write_atomic(args.tsv, analysis(results).encode("utf-8", "backslashreplace"))
+    if args.json:
+        write_atomic(args.json, json_line({"mode": args.mode, "exit_code": code, "results": to_plain(results)}))
+
+
+def _usage(lines: list[str]) -> int:
+    for line in lines:
+        print(f"greta analyze: {line}", file=sys.stderr)
+    return USAGE
