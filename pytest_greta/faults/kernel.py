@@ -18,9 +18,9 @@ PHASES = {"prefill": 0, "decode": 1, "both": -1}
 class FaultyTwin(Protocol):
     """``greta_faults.h``: -1 stands for all."""
 
-    def fault_set(self, kind: str, phase: int, layer: int, head: int, position: int, magnitude: float) -> None: ...
+    def set_fault(self, kind: str, phase: int, layer: int, head: int, position: int, magnitude: float) -> None: ...
 
-    def fault_clear(self) -> None: ...
+    def clear_fault(self) -> None: ...
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def armed(backends: Sequence[AttentionBackend], fault: Inject) -> Iterator[None]
 
     try:
         for twin in twins:
-            twin.fault_set(
+            twin.set_fault(
                 fault.fault,
                 PHASES[fault.phase],
                 number(fault.layer),
@@ -47,4 +47,4 @@ def armed(backends: Sequence[AttentionBackend], fault: Inject) -> Iterator[None]
         yield
     finally:
         for twin in twins:
-            twin.fault_clear()
+            twin.clear_fault()
