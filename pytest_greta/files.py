@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_greta.artifacts import RunFolder
+    from pytest_greta.report.messages import Lang
     from pytest_greta.result import ProbeResult
 
 
@@ -43,6 +44,22 @@ class Files:
             try:
                 self.folder(result.suite).append(result)
             except (ArtifactError, pytest.UsageError) as error:
+                self._note(str(error))
+
+    def finish(self, results: Sequence[ProbeResult], lang: Lang) -> None:
+        """The reports, for people and for spreadsheets."""
+        from pytest_greta.artifacts import ArtifactError
+        from pytest_greta.report.markdown import default_author, final_report
+        from pytest_greta.report.tsv import analysis
+
+        for suite, folder in self.folders.items():
+            rows = [result for result in results if result.suite == suite]
+            date, author, tsv = self.date.isoformat(), default_author(), folder.analysis_path
+            report = final_report(rows, suite=suite, date=date, author=author, lang=lang, analysis_file=tsv.name)
+            try:
+                folder.write(tsv, analysis(rows))
+                folder.write(folder.report_path, report)
+            except ArtifactError as error:
                 self._note(str(error))
 
     def _note(self, problem: str) -> None:

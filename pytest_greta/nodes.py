@@ -144,11 +144,11 @@ def properties(result: ProbeResult) -> list[tuple[str, Any]]:
     """For JUnit's ``<properties>``."""
     verdict = result.verdict
     if verdict is None:
-        return [("greta_not_run", result.not_run_kind)]
-    found = [("greta_verdict", verdict.status), ("greta_scenario", verdict.scenario or "")]
+        return [("not_run", result.not_run_kind)]
+    found = [("verdict", verdict.status), ("scenario", verdict.scenario or "")]
     if verdict.first_failure is not None:
-        found.append(("greta_stage", f"layer {verdict.first_failure.layer} {verdict.first_failure.stage}"))
-    return [*found, ("greta_rho", f"{float(verdict.rho):.3g}")]
+        found.append(("stage", f"layer {verdict.first_failure.layer} {verdict.first_failure.stage}"))
+    return [*found, ("rho", f"{float(verdict.rho):.3g}")]
 
 
 def registered_marks(config: pytest.Config) -> set[str]:

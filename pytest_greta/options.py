@@ -143,7 +143,5 @@ OPTIONS: tuple[Option, ...] = (
     Option("timeout", "seconds a case may take before its process is ended", seconds, "S", default=600.0),
 )
 
-BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
-
 FILES_INI = "greta_files"
 FILES_DEFAULT = ["*.greta.yaml"]

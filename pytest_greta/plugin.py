@@ -113,7 +113,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """The first moment at which it is sure that cases will run: without xdist, the folders are made here."""
     config = session.config
     probes = [item for item in session.items if isinstance(item, nodes.GretaProbe)] if hasattr(session, "items") else []
-    if SESSION in config.stash and probes and not config.option.collectonly:
+    stopped = session.testsfailed and not config.option.continue_on_collection_errors
+    if SESSION in config.stash and probes and not config.option.collectonly and not stopped:
         config.stash[SESSION].begin(dict.fromkeys(item.probe.case.suite for item in probes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import shlex
 import traceback
 from collections.abc import Callable, Mapping
@@ -69,14 +71,31 @@ class Unfinished:
 
 
 def run(config: pytest.Config, probe: Probe, settings: RunSettings) -> ProbeResult | Unfinished:
-    """One probe of a case file."""
+    """One probe of a case file. Its log says that it started before it starts: what crashes can say nothing after."""
+    _log(probe, settings, f"start {settings.where} {settings.nodeid}")
 
     def call() -> ProbeResult:
         from pytest_greta.probe import run_probe
 
         return run_probe(probe, settings)
 
-    return guarded(config, probe, settings, call)
+    found = guarded(config, probe, settings, call)
+    if settings.artifacts is not None:
+        from pytest_greta.report.terminal import failure_text
+
+        result, trace = (found.result, found.trace) if isinstance(found, Unfinished) else (found, "")
+        _log(probe, settings, f"{result.outcome}\n{failure_text(result, settings.lang)}\n{trace}")
+    return found
+
+
+def _log(probe: Probe, settings: RunSettings, text: str) -> None:
+    if settings.artifacts is None:
+        return
+    from pytest_greta.artifacts import ArtifactError
+
+    now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+    with contextlib.suppress(ArtifactError):  # the results meet the same disk, and that is said in the summary
+        settings.artifacts.log(probe.case.id, probe.id, f"{now} {text}")
 
 
 def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **keys: Any) -> Run | Unfinished:

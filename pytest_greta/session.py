@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
+        self.run_id = secrets.token_hex(8)
         self.results: list[ProbeResult] = []
         self.files: Files | None = None
         self.outcomes: list[str] = []
@@ -79,7 +81,9 @@ class Session:
             return
         from pytest_greta.result import ProbeResult, from_plain
 
-        results = [from_plain(ProbeResult, data) for data in plain]
+        worker = getattr(report, "worker_id", "")  # set by xdist
+        known = {"run_id": self.run_id, **({"worker": worker} if worker else {})}
+        results = [from_plain(ProbeResult, {**data, **known}) for data in plain]
         self.results += results
         if self.files is not None:
             self.files.append(results)
@@ -88,6 +92,8 @@ class Session:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.files is not None:
+            self.files.finish(self.results, settings_.lang(self.config))
         empty = bool(self.outcomes) and all(outcome == "not_run" for outcome in self.outcomes)
         if empty and session.exitstatus == pytest.ExitCode.OK and not settings_.read(self.config)["allow_empty"]:
             self.nothing_ran = True
@@ -104,6 +110,8 @@ class Session:
         terminalreporter.section("greta", sep="=", bold=True)
         for line in summary(self.results, lang=lang, width=width, style=_style(self.config)).splitlines():
             terminalreporter.write_line(line)
+        for folder in self.files.folders.values() if self.files is not None else ():
+            terminalreporter.write_line(texts.one_line(lang, "written", path=folder.path))
         for problem in self.files.problems if self.files is not None else ():
             for line in problem.splitlines():
                 terminalreporter.write_line(line, red=True)

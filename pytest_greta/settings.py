@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_greta import texts
-from pytest_greta.options import BY_NAME, OPTIONS, Option
+from pytest_greta.options import OPTIONS, Option
 
 if TYPE_CHECKING:
     from pytest_greta.artifacts import RunFolder
@@ -72,7 +73,7 @@ class Settings:
         words = []
         for option in OPTIONS:
             if option.name in self.sources and option.name not in ("artifacts", "lang", "require", "allow_empty"):
-                words.append(f"{option.flag} {_show(self.values[option.name])}")
+                words.append(f"{option.flag} {shlex.quote(_show(self.values[option.name]))}")
         return " ".join(words)
 
 
@@ -119,7 +120,7 @@ def _given(config: pytest.Config, environ: Mapping[str, str], option: Option) ->
     """The raw value and the name of its source, or None where nobody set it."""
     typed = config.getoption(option.dest, None)
     if typed is not None and typed is not False:
-        return typed, option.flag
+        return _based(config.invocation_params.dir, option, typed), option.flag
     for variable, short in option.env.items():
         value = environ.get(variable, "")
         if value:
@@ -129,17 +130,17 @@ def _given(config: pytest.Config, environ: Mapping[str, str], option: Option) ->
         return (True, f"ini {option.dest}") if ini else None
     if not ini:
         return None
-    return _from_ini(config, option, str(ini)), f"ini {option.dest}"
-
-
-def _from_ini(config: pytest.Config, option: Option, value: str) -> str:
-    """A path in an ini file is relative to that file; a model may be a plain name instead."""
-    is_path = option.is_path and (option.name != "model" or "/" in value or value.endswith(".gguf"))
-    if not is_path or "://" in value:
-        return value
-    # Joining an absolute path gives that path.
     base = config.inipath.parent if config.inipath is not None else config.rootpath
-    return str(base / Path(value).expanduser())
+    return _based(base, option, str(ini)), f"ini {option.dest}"
+
+
+def _based(folder: Path, option: Option, value: Any) -> Any:
+    """A path on the command line is relative to the caller's folder, one in an ini file to that file."""
+    if not option.is_path or not value.strip() or "://" in value:
+        return value
+    if option.name == "model" and not value.endswith(".gguf"):
+        return value  # a plain name
+    return str(folder / Path(value).expanduser())  # an absolute path stays as it is
 
 
 def _parse(option: Option, raw: str, source: str) -> Any:
@@ -156,8 +157,3 @@ def _show(value: Any) -> str:
     if isinstance(value, (tuple, frozenset)):
         return ",".join(str(v) for v in sorted(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def known(name: str) -> Option:
-    """An option of the table by name."""
-    return BY_NAME[name]

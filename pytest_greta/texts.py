@@ -13,7 +13,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "not_run": ("not run ({kind}): {message}", "no ejecutado ({kind}): {message}"),
     "mend": ("to mend it: {mend}", "para remediarlo: {mend}"),
-    "required": ("--greta-require covers it", "--greta-require lo exige"),
     "nothing_ran": (
         "no selected case was run: exit code 1 (--greta-allow-empty makes it 0)",
         "no se ejecutó ningún caso seleccionado: código de salida 1 (--greta-allow-empty lo hace 0)",
@@ -25,10 +24,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
     "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
     "so_far": ("results so far:", "resultados hasta ahora:"),
-    "artifacts": (
-        "{source}: cannot write to {path}: {error}; name a folder that can be written",
-        "{source}: no se puede escribir en {path}: {error}; indique una carpeta en la que se pueda escribir",
-    ),
+    "written": ("written to {path}", "escrito en {path}"),
     "error_reason": ("{error} (at {place})", "{error} (en {place})"),
 }
 

@@ -1,0 +1,102 @@
+"""Stands for ``pytest_greta.probe`` in the tests of the plugin: a case's id says what its probe does."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+
+import numpy as np
+
+from pytest_greta.backends.base import BackendMissing, Unsupported
+from pytest_greta.cases.expect import matches
+from pytest_greta.cases.model import CaseError
+from pytest_greta.engine.store import ModelMissing
+from pytest_greta.result import ProbeResult
+from pytest_greta.verdict import FirstFailure, Verdict
+
+
+def _ok(mode: str) -> Verdict:
+    return Verdict("PASS", "ALIGNED", mode=mode, rho=0.25)
+
+
+def _bad(mode: str) -> Verdict:
+    failure = FirstFailure(3, "q_rope", "decode", positions=(16,), rho=412.0, hashes=("aaaa", "bbbb"))
+    return Verdict("KV_MISMATCH", "KV_MISALIGNMENT", mode=mode, first_failure=failure, hypothesis="H1", rho=412.0)
+
+
+def _nomodel(mode: str) -> Verdict:
+    raise ModelMissing("model", "model tiny is not in the cache", "run: greta model pull tiny")
+
+
+def _nolib(mode: str) -> Verdict:
+    raise BackendMissing("library", "no native library", "reinstall pytest-greta")
+
+
+def _nofeature(mode: str) -> Verdict:
+    raise Unsupported("softcap")
+
+
+def _badcase(mode: str) -> Verdict:
+    from pathlib import Path
+
+    from pytest_greta.cases.model import Where
+
+    raise CaseError(Where(Path("x.greta.yaml"), 7), "layer 99: model tiny has layers 0 to 5")
+
+
+def _boom(mode: str) -> Verdict:
+    raise RuntimeError("the backend exploded")
+
+
+def _hang(mode: str) -> Verdict:
+    time.sleep(60)
+    return _ok(mode)
+
+
+def _spin(mode: str) -> Verdict:
+    """Holds the GIL for good, inside C."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+    return _ok(mode)
+
+
+def _segv(mode: str) -> Verdict:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return _ok(mode)
+
+
+def _numpy(mode: str) -> Verdict:
+    return Verdict("PASS", "ALIGNED", mode=mode, rho=np.float32(0.5))  # type: ignore[arg-type]
+
+
+def run_probe(probe, settings) -> ProbeResult:  # type: ignore[no-untyped-def]
+    case = probe.case
+    verdict = globals()["_" + case.id.split("_")[0]](probe.mode)
+    return ProbeResult(
+        suite=case.suite,
+        case=case.id,
+        probe=probe.id,
+        mode=probe.mode,
+        variant=probe.variant,
+        nodeid=settings.nodeid,
+        where=settings.where,
+        outcome="passed" if matches(verdict, probe.expect) else "failed",
+        expected="PASS",
+        verdict=verdict,
+        reproduce=settings.reproduce,
+        settings={
+            **{key: probe.settings[key] for key in ("backend", "model", "seed")},
+            "layers": str(probe.settings["layers"]),
+            "threads": settings.threads,
+            "library": settings.library,
+            "trace": settings.trace,
+            "lang": settings.lang,
+            "backends": sorted(settings.backends),
+            "folder": str(settings.artifacts.path) if settings.artifacts else None,
+            "omp": os.environ.get("OMP_NUM_THREADS"),
+            "blas": os.environ.get("OPENBLAS_NUM_THREADS"),
+            "mkl": os.environ.get("MKL_NUM_THREADS"),
+        },
+        worker=os.environ.get("PYTEST_XDIST_WORKER", ""),
+    )

@@ -1,0 +1,167 @@
+"""Each option, its ini twin and its environment variable; which of them wins; what is said about a wrong value."""
+
+from __future__ import annotations
+
+import pytest
+from greta_project import Project, case
+
+from pytest_greta.options import OPTIONS
+
+LIBRARY = "/somewhere/libmine.so"
+
+EFFECTS = [
+    # option, value, environment, how the stub reports it
+    ("backend", "mine", {}, {"backend": "mine"}),
+    ("library", LIBRARY, {}, {"library": LIBRARY, "backend": {"library": LIBRARY}}),
+    ("model", "tiny", {}, {"model": "tiny"}),
+    ("layers", "3,1", {"GRETA_TRACE_LAYERS": "3,1"}, {"layers": "(1, 3)"}),
+    ("seed", "7", {"GRETA_SEED": "7"}, {"seed": 7}),
+    ("trace", "full", {}, {"trace": "full"}),
+    ("trace", "stats", {"GRETA_TRACE_B3_66": "1"}, {"trace": "stats"}),
+    ("lang", "es", {}, {"lang": "es"}),
+]
+
+
+def settings_of(project: Project, *args: str) -> dict[str, object]:
+    return project.cases(case("ok_1")).results(*args)["ok_1::kv_aligned"]["settings"]
+
+
+@pytest.mark.parametrize(("name", "value", "env", "effect"), EFFECTS)
+def test_option(project: Project, name: str, value: str, env: dict[str, str], effect: dict[str, object]) -> None:
+    assert effect.items() <= settings_of(project, f"--greta-{name}", value).items()
+
+
+@pytest.mark.parametrize(("name", "value", "env", "effect"), EFFECTS)
+def test_ini(project: Project, name: str, value: str, env: dict[str, str], effect: dict[str, object]) -> None:
+    assert effect.items() <= settings_of(project.ini(f"greta_{name} = {value}")).items()
+
+
+@pytest.mark.parametrize(("env", "effect"), [row[2:] for row in EFFECTS if row[2]])
+def test_environment(
+    project: Project, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], effect: dict[str, object]
+) -> None:
+    for variable, given in env.items():
+        monkeypatch.setenv(variable, given)
+    assert effect.items() <= settings_of(project).items()
+
+
+def test_without_any_the_defaults_hold(project: Project) -> None:
+    found = settings_of(project)
+    assert found["seed"] == 1
+    assert found["layers"] == "all"
+    assert found["trace"] == "off"
+    assert found["lang"] == "both"
+    assert found["library"] is None
+    assert found["model"] == "synthetic"
+
+
+def test_precedence_option_environment_ini_file(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.cases(case("ok_1", "seed: 2"))
+    seed = lambda *args: project.results(*args)["ok_1::kv_aligned"]["settings"]["seed"]  # noqa: E731
+    assert seed() == 2
+    project.ini("greta_seed = 3")
+    assert seed() == 3
+    monkeypatch.setenv("GRETA_SEED", "4")
+    assert seed() == 4
+    assert seed("--greta-seed", "5") == 5
+
+
+@pytest.mark.parametrize("where", ["option", "environment", "ini"])
+def test_mode(project: Project, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    project.cases(case("ok_1", "mode: [as_designed, kv_aligned]"), case("ok_2"))
+    args = ["--greta-mode", "as_designed"] if where == "option" else []
+    if where == "environment":
+        monkeypatch.setenv("GRETA_B3_66_MODE", "as_designed")
+    if where == "ini":
+        project.ini("greta_mode = as_designed")
+    project.run(*args).assert_outcomes(passed=1, deselected=2)
+
+
+WRONG = [
+    ("mode", "aligned", "as_designed, kv_aligned"),
+    ("layers", "1;2", "all; 0,3,5"),
+    ("layers", "-1", "all; 0,3,5"),
+    ("seed", "one", "0 ... 2^64 - 1"),
+    ("trace", "all", "off, stats, full"),
+    ("lang", "fr", "both, es, en"),
+    ("require", "models", "model,library,device,extra,all"),
+    ("timeout", "0", "> 0 s"),
+    ("timeout", "nan", "> 0 s"),
+    ("backend", " ", "NAME, PATH"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG)
+def test_a_wrong_value_is_a_usage_error(project: Project, name: str, value: str, expected: str) -> None:
+    result = project.cases(case("ok_1")).run(f"--greta-{name}={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --greta-{name}: unknown {name} '{value}'; expected one of: {expected}"])
+    result.stderr.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(("variable", "value"), [("GRETA_B3_66_MODE", "v1"), ("GRETA_TRACE_B3_66", "yes")])
+def test_a_wrong_environment_only_matters_where_cases_are(
+    project: Project, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    project.pytester.makepyfile("def test_other(): pass")
+    project.run().assert_outcomes(passed=1)
+    result = project.cases(case("ok_1")).run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {variable}: unknown *{value!r}*"])
+
+
+def test_an_unknown_mode_names_both_in_both_languages(project: Project) -> None:
+    result = project.cases(case("ok_1")).run("--greta-mode=x")
+    result.stderr.fnmatch_lines(
+        ["*expected one of: as_designed, kv_aligned", "*esperaba uno de: as_designed, kv_aligned"]
+    )
+
+
+@pytest.mark.parametrize(
+    "option", ["--greta-devices", "--greta-canary", "--greta-baseline", "--greta-update-baseline", "--greta-report"]
+)
+def test_an_option_of_a_later_part_does_not_exist(project: Project, option: str) -> None:
+    result = project.run(f"{option}=x")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*unrecognized arguments: {option}=x*"])
+
+
+@pytest.mark.parametrize("option", [o.flag for o in OPTIONS if not o.is_flag])
+def test_an_option_with_a_value_requires_it(project: Project, option: str) -> None:
+    result = project.run(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*argument {option}: expected one argument"])
+
+
+def test_help_shows_each_option_its_variable_and_its_twin(project: Project) -> None:
+    shown = project.run("--help").stdout.str()
+    for option in OPTIONS:
+        assert option.flag in shown
+        assert f"{option.dest} (" in shown
+        assert all(variable in shown for variable in option.env)
+
+
+def test_paths_of_an_ini_file_are_relative_to_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.ini("greta_library = libs/mine.so", "greta_model = models/m.gguf", "greta_artifacts = out")
+    project.cases(case("ok_1"))
+    (project.path / "below").mkdir()
+    monkeypatch.chdir(project.path / "below")
+    project.run("..")
+    found = project.written(project.path / "out")["ok_1::kv_aligned"]["settings"]
+    assert found["library"] == str(project.path / "libs/mine.so")
+    assert found["model"] == str(project.path / "models/m.gguf")
+
+
+def test_a_library_of_the_command_line_is_relative_to_the_caller(project: Project) -> None:
+    assert settings_of(project, "--greta-library", "mine.so")["library"] == str(project.path / "mine.so")
+
+
+def test_settings_are_shown_once_and_only_with_cases(project: Project) -> None:
+    project.pytester.makepyfile("def test_other(): pass")
+    project.run("--greta-seed", "3").stdout.no_fnmatch_line("greta: *")
+    result = project.cases(case("ok_1")).run("--greta-seed", "3", "--greta-artifacts", "out")
+    lines = [line for line in result.outlines if line.startswith("greta: ")]
+    assert len(lines) == 1
+    assert "seed=3 (--greta-seed)" in lines[0]
+    assert "lang=both" in lines[0]
