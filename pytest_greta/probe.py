@@ -14,7 +14,7 @@ import numpy as np
 from pytest_greta import environment
 from pytest_greta.backends.base import PHASES, AttentionBackend, Numerics, Phase, Schedule, Unsupported
 from pytest_greta.backends.registry import UnknownBackend, open_backends
-from pytest_greta.cases.expect import contract_breach, matches
+from pytest_greta.cases.expect import contract_breach, matches, spelled
 from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt
 from pytest_greta.checks.compare import compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
@@ -57,7 +57,8 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     started = time.perf_counter()
     wanted, case = probe.settings, probe.case
     plan = _plan(probe, source, settings)
-    spec = {"library": settings.library} if settings.library else wanted["backend"]
+    # a path given as an option is relative to where pytest was started, not to the case file
+    spec = {"library": Path(settings.library).absolute()} if settings.library else wanted["backend"]
     in_kernel = case.inject is not None and BY_NAME[case.inject.fault].planted == "kernel"
     try:
         backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
@@ -77,7 +78,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         nodeid=settings.nodeid,
         where=settings.where or f"{case.where.path}:{case.where.line}",
         outcome="passed" if expected and held else "failed",
-        expected=describe_expectation(probe) + (f" (contract {broken})" if broken else ""),
+        expected=spelled(probe.expect) + (f" (contract {broken})" if broken else ""),
         verdict=judged.verdict,
         prompt=_preview(case.prompt, source, plan.tokens),
         n_tokens=len(plan.tokens),
@@ -140,21 +141,6 @@ def tokens_of(prompt: Prompt, source: ModelSource, seed: int) -> tuple[int, ...]
         rng = np.random.default_rng(seed)
         return tuple(int(i) for i in rng.integers(source.config.vocab, size=prompt.random_tokens))
     return tuple(source.tokenizer.encode(prompt.text or ""))
-
-
-def describe_expectation(probe: Probe) -> str:
-    """What the case expects, as its YAML says it."""
-    expect = probe.expect
-    parts = ["|".join(expect.accept)] if expect.accept else []
-    for name in ("status", "scenario", "finding"):
-        values = getattr(expect, name)
-        if values:
-            parts.append(f"{name}: {'|'.join(values)}")
-    for name, value in (expect.first_failure or {}).items():
-        parts.append(f"{name}: {'|'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
-    if expect.reason:
-        parts.append(f"reason: {expect.reason}")
-    return ", ".join(parts)
 
 
 def describe_fault(fault: Inject | None) -> str:

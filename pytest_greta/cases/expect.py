@@ -24,6 +24,20 @@ def matches(verdict: Verdict, expect: Expect) -> bool:
     return expect != Expect()
 
 
+def spelled(expect: Expect) -> str:
+    """What a case expects, as its YAML says it: ``status: KV_MISMATCH, layer: 3, stage: lse|attn_out``."""
+    parts = ["|".join(expect.accept)] if expect.accept else []
+    for name in ("status", "scenario", "finding"):
+        values = getattr(expect, name)
+        if values:
+            parts.append(f"{name}: {'|'.join(values)}")
+    for name, value in (expect.first_failure or {}).items():
+        parts.append(f"{name}: {'|'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
+    if expect.reason:
+        parts.append(f"reason: {expect.reason}")
+    return ", ".join(parts)
+
+
 def contract_breach(contract: Mapping[str, Any], equal_bytes: bool) -> str:
     """The promise that the run broke, or "". ``equal_bytes``: every row compared between the paths was the same."""
     return "bitwise" if contract.get("bitwise") and not equal_bytes else ""
