@@ -1,6 +1,7 @@
 /* greta_attend: checks, scratch memory and the choice of kernel. */
 #include "batch.h"
 #include "errors.h"
+#include "threads.h"
 
 namespace greta {
 namespace {
@@ -31,7 +32,9 @@ AttendArgs arguments(greta_session& session, int32_t layer, int32_t phase, const
   args.k = session.cache.k_row(layer, 0, 0, 0);
   args.v = session.cache.v_row(layer, 0, 0, 0);
   args.page_size = config.page_size;
-  args.threads = config.threads;
+  double keys = 0.0; /* seen by all queries together, at most */
+  for (const Sequence& seq : session.seqs) keys += static_cast<double>(seq.q_len) * seq.kv_len;
+  args.threads = worthwhile_threads(config.threads, keys * config.n_heads * (config.head_dim_qk + config.head_dim_v));
   args.counters = &session.counters;
   return args;
 }

@@ -40,7 +40,7 @@ void run_split(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int
 
 void decode(const AttendArgs& args) {
   const int64_t tasks = int64_t{args.n_seqs} * args.n_kv_heads * args.splits;
-#pragma omp parallel for num_threads(args.threads) schedule(dynamic) if (tasks > 1)
+#pragma omp parallel for num_threads(args.threads) schedule(dynamic) if (args.threads > 1)
   for (int64_t task = 0; task < tasks; ++task) {
     const auto split = static_cast<int32_t>(task % args.splits);
     const int64_t rest = task / args.splits;

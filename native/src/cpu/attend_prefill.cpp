@@ -47,7 +47,7 @@ size_t scratch_floats(const AttendArgs& args) {
 void prefill(const AttendArgs& args) {
   int64_t tasks = 0;
   for (int32_t i = 0; i < args.n_seqs; ++i) tasks += int64_t{args.n_kv_heads} * blocks_of(args, args.seqs[i]);
-#pragma omp parallel for num_threads(args.threads) schedule(dynamic) if (tasks > 1)
+#pragma omp parallel for num_threads(args.threads) schedule(dynamic) if (args.threads > 1)
   for (int64_t task = 0; task < tasks; ++task) {
     int32_t i = 0;
     int64_t rest = task;

@@ -116,6 +116,11 @@ Config checked_config(const greta_config* asked) {
   }
   const int32_t widest = asked->head_dim_qk > asked->head_dim_v ? asked->head_dim_qk : asked->head_dim_v;
   if (widest > max_head_dim) unsupported("head_dim", "%d; this library has up to %d", widest, max_head_dim);
+  const int64_t group = asked->n_heads / asked->n_kv_heads;
+  if (group * asked->max_len > most_rows) {
+    unsupported("max_len", "%d rows for %lld heads a kv head; their product may be up to 2^30", asked->max_len,
+                static_cast<long long>(group));
+  }
   if (asked->page_size < 0)
     fail(GRETA_INVALID_ARGUMENT, "config.page_size is %d, expected 0 or more", asked->page_size);
   if (asked->page_size > 0) require_positive("config.n_pages", asked->n_pages);

@@ -9,6 +9,7 @@ namespace greta {
 
 constexpr int32_t max_head_dim = 256;
 constexpr int32_t max_splits = 64;
+constexpr int64_t most_rows = int64_t{1} << 30; /* of queries of one kv head; keeps int32 row numbers safe */
 constexpr int32_t max_threads = 1024;
 
 /* How one phase walks the keys; every field holds the value that is used. */

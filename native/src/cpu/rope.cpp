@@ -5,6 +5,7 @@
 #include "batch.h"
 #include "dtypes.h"
 #include "errors.h"
+#include "threads.h"
 
 namespace greta {
 namespace {
@@ -54,7 +55,11 @@ greta_status greta_rope(greta_session* session, int32_t layer, int32_t phase, co
     if (own.rope_style == GRETA_ROPE_NONE) return;
     const size_t item = greta::dtype_size(config.act_dtype);
     const int32_t style = own.rope_style, dtype = config.act_dtype;
-#pragma omp parallel for num_threads(config.threads) schedule(static) if (batch->n_tokens > 16)
+    /* a sine and a cosine weigh as much as twenty rotations */
+    const double work =
+        static_cast<double>(batch->n_tokens) * own.rotary_dim * (config.n_heads + config.n_kv_heads + 20);
+    const int threads = greta::worthwhile_threads(config.threads, work);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int32_t token = 0; token < batch->n_tokens; ++token) {
       greta::Table table;
       greta::fill(table, own, batch->positions[token]);

@@ -24,5 +24,12 @@ inline int thread_index() {
 }
 #endif
 
+/* Threads that `work` multiplications are worth: waking a team costs more than a small call, most of all on a machine
+ * whose cores are busy. Results do not depend on it. */
+inline int worthwhile_threads(int threads, double work) {
+  const double most = 1.0 + work / 8e6;
+  return most < threads ? static_cast<int>(most) : threads;
+}
+
 }  // namespace
 }  // namespace greta

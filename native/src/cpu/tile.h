@@ -294,7 +294,8 @@ inline void finish_row(const AttendArgs& args, const float* partials, size_t str
     }
   }
   const bool empty = m == -INFINITY;
-  for (int32_t i = 0; i < args.dv; ++i) out[i] = empty ? 0.0f : out[i] / l;
+  for (int32_t i = 0; i < args.dv; ++i)
+    out[i] = empty ? 0.0f : out[i] / l + 0.0f; /* no -0: its sign would hang on masked keys */
   row_from_f32(args.act_dtype, out, args.dv, const_cast<char*>(item(args.out, args.act_dtype, token, head)));
   if (args.lse.data != nullptr) {
     const double lse = static_cast<double>(m) + log(static_cast<double>(l));
