@@ -17,7 +17,7 @@ from pytest_greta.backends.base import LayerConfig
 from pytest_greta.engine import gguf_llama
 from pytest_greta.engine.gguf_layout import check_layout
 from pytest_greta.engine.spec import ModelConfig, ModelSource
-from pytest_greta.engine.store import ModelError, ModelMissing, check_known, sha256_of
+from pytest_greta.engine.store import ModelError, ModelMissing, check_known, printable, sha256_of
 from pytest_greta.engine.tokenizer import BpeTokenizer, missing_extra, tokenizer_facts
 from pytest_greta.engine.weight_cache import CachedWeights, load_or_build
 
@@ -100,8 +100,8 @@ def _convert(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]
         key.removeprefix("tokenizer.ggml."): value for key, value in fields.items() if key.startswith("tokenizer.ggml.")
     }
     facts = {
-        "name": fields.get("general.name", ""),
-        "licence": fields.get("general.license", ""),
+        "name": printable(str(fields.get("general.name", ""))),
+        "licence": printable(str(fields.get("general.license", ""))),
         "config": dataclasses.asdict(config),
         "aliases": plan.aliases,
         "tokenizer": tokenizer_facts(str(path), own),

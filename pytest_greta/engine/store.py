@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """``text`` on one line, without control characters: names in a foreign file may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:2000])
+
+
 class ModelError(Exception):
     """A model cannot be used. ``str()`` is one line: what, where, what was expected, what to do.
 
@@ -22,6 +27,7 @@ class ModelError(Exception):
     """
 
     def __init__(self, kind: str, message: str, mend: str) -> None:
+        message = printable(message)
         super().__init__(f"{message}; {mend}" if mend else message)
         self.kind = kind
         self.message = message

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pytest_greta.engine.store import ModelError, ModelMissing
 
@@ -72,10 +72,10 @@ def tokenizer_facts(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         known = ", ".join(f"gpt2/{name}" for name in _PRE)
         return {"unsupported": f"{where}: tokenizer {kind}/{pre} is not supported (known: {known})"}
     tokens, merges, types = fields.get("tokens"), fields.get("merges"), fields.get("token_type")
-    if not tokens or merges is None or types is None or len(types) != len(tokens):
+    if not (tokens and _texts(tokens) and _texts(merges) and isinstance(types, list) and len(types) == len(tokens)):
         raise ModelError(
             "tokenizer",
-            f"{where}: tokenizer.ggml.tokens, .merges and .token_type must be there, tokens and types of one length",
+            f"{where}: tokenizer.ggml.tokens, .merges (texts) and .token_type (as many numbers as tokens) must be there",
             "the file is damaged: fetch it again",
         )
     return {
@@ -83,6 +83,10 @@ def tokenizer_facts(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         "prefix": _marker(where, fields, "bos", len(tokens)),
         "suffix": _marker(where, fields, "eos", len(tokens)),
     }
+
+
+def _texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _marker(where: str, fields: Mapping[str, Any], name: str, vocab: int) -> list[int]:

@@ -119,7 +119,7 @@ BAD: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "fewer_layers": ("arch", {"fields": {"llama.block_count": 1}}, ("blk.1.", "no place")),
     "nan": ("nan", {"tensors": {"blk.1.attn_q.weight": _nan((64, 64), (3, 5))}}, ("blk.1.attn_q.weight", "[3, 5]")),
     "inf": ("nan", {"tensors": {"output_norm.weight": _nan((64,), (7,), np.inf)}}, ("output_norm.weight", "[7]")),
-    "tokens": ("tokenizer", {"fields": {"tokenizer.ggml.tokens": ["a"]}}, ("one length",)),
+    "tokens": ("tokenizer", {"fields": {"tokenizer.ggml.tokens": ["a"]}}, ("as many numbers",)),
     "merges": ("tokenizer", {"fields": {"tokenizer.ggml.merges": ["q nowhere"]}}, ("nowhere",)),
     "bos": (
         "tokenizer",
@@ -145,6 +145,16 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path, own_cache: Path, name: 
         assert all(word in text for word in words), text
         assert caught.value.mend
     assert not list(own_cache.rglob("*.safetensors"))
+
+
+def test_names_in_a_foreign_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", tensors={"x\n\x1b[31m\u202e": np.ones(3)})
+    with pytest.raises(ModelError, match="no place") as caught:
+        load_gguf(tmp_path / "m.gguf")
+    assert r"x\n\x1b[31m\u202e" in str(caught.value)
+    write_gguf(tmp_path / "n.gguf", fields={"general.name": "a\nb", "general.license": "\x1b[0m"})
+    source = load_gguf(tmp_path / "n.gguf")
+    assert (source.name, source.extras["licence"]) == (r"a\nb", r"\x1b[0m")
 
 
 @pytest.mark.parametrize("content", [b"", b"G", b"PK\x03\x04" * 100, b"{}", bytes(4096)], ids=repr)

@@ -80,7 +80,9 @@ def test_a_model_with_an_unsupported_tokenizer_still_loads(tmp_path: Path, own_c
         source.tokenizer.encode("x")
 
 
-@pytest.mark.parametrize("changes", [{"tokens": None}, {"merges": None}, {"token_type": [1]}])
+@pytest.mark.parametrize(
+    "changes", [{"tokens": None}, {"merges": None}, {"token_type": [1]}, {"merges": [1]}, {"tokens": 7}]
+)
 def test_missing_lists(changes: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="must be there"):
         build(**changes)
