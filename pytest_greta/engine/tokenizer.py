@@ -75,7 +75,7 @@ def tokenizer_facts(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if not (tokens and _texts(tokens) and _texts(merges) and isinstance(types, list) and len(types) == len(tokens)):
         raise ModelError(
             "tokenizer",
-            f"{where}: tokenizer.ggml.tokens, .merges (texts) and .token_type (as many numbers as tokens) must be there",
+            f"{where}: tokenizer.ggml.tokens, .merges (texts), .token_type (as many numbers) must be there",
             "the file is damaged: fetch it again",
         )
     return {
