@@ -69,7 +69,7 @@ def downloader() -> list[str] | None:
         if found := shutil.which(name):
             return [found]
     if found := shutil.which("uv"):
-        return [found, "tool", "run", "pip"]
+        return [found, "tool", "run", "--python", sys.executable, "pip"]
     return None
 
 

