@@ -21,8 +21,8 @@ _BOTH_KEYS = (re.compile(r"^(suite|\"suite\"|'suite')\s*:", re.M), re.compile(r"
 def is_case_file(path: Path, explicit: bool, patterns: Sequence[str] = PATTERNS) -> bool:
     """By its name; a YAML file of another name only where the user names it (``explicit``) and it looks like one.
 
-    A pattern with a slash is matched against the whole path. Looks, not parses: a case file with a mistake in it must
-    come to an error message, and somebody else's YAML must not.
+    A pattern with a slash is matched against the whole path. A case file with a mistake in it looks like one too, and
+    must come to its error message; somebody else's YAML must not.
     """
     posix = path.as_posix()
     if any(fnmatch(path.name, p) or ("/" in p and fnmatch(posix, f"*/{p.removeprefix('/')}")) for p in patterns):
@@ -31,9 +31,9 @@ def is_case_file(path: Path, explicit: bool, patterns: Sequence[str] = PATTERNS)
         return False
     try:
         text = read_text(path)
+        return all(key.search(text) for key in _BOTH_KEYS) or {"suite", "cases"} <= set(parse(text, path).fields)
     except CaseError:
         return False
-    return all(key.search(text) for key in _BOTH_KEYS)
 
 
 def load_suite(path: Path) -> Suite:

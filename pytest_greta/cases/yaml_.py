@@ -23,8 +23,8 @@ MAX_NODES = 100_000
 """Counted with every alias expanded: what a reader of the tree would walk."""
 
 SECOND_LOOK = 1 << 16
-"""Characters. What libyaml refuses, PyYAML's own slow parser reads again: libyaml refuses a little more than YAML does (a
-block that begins with a tab), and its messages say a little less."""
+"""Characters. What libyaml refuses, PyYAML's own slow parser reads again: libyaml refuses a little more than YAML does
+(a block that begins with a tab), and its messages say a little less."""
 
 # YAML's c-printable, less the three characters that are line breaks in YAML 1.1 (and in PyYAML) but not in 1.2.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -142,9 +142,10 @@ def _explained(error: Exception, text: str, path: Path) -> CaseError:
     line = lines[mark.line] if mark.line < len(lines) else ""
     indent = line[: len(line) - len(line.lstrip())]
     hint = ""
-    if "\t" in indent or line[mark.column : mark.column + 1] == "\t":
-        column = line.index("\t") + 1
-        return CaseError(Where(path, mark.line + 1, column), "a tab cannot indent YAML; use spaces")
+    if "\t" in indent:
+        return CaseError(Where(path, mark.line + 1, line.index("\t") + 1), "a tab cannot indent YAML; use spaces")
+    if line[mark.column : mark.column + 1] == "\t":
+        return CaseError(Where(path, mark.line + 1, mark.column + 1), "a tab cannot stand here; use spaces")
     if "mapping values are not allowed" in problem:
         hint = "; quote a value that contains ': ', and indent keys of one mapping alike"
     elif "escape" in problem:

@@ -141,17 +141,17 @@ class TestFiles:
     def test_utf16(self, tmp_path: Path) -> None:
         file = tmp_path / "wide.greta.yaml"
         file.write_bytes("suite: a\n".encode("utf-16"))
-        with pytest.raises(CaseError, match="wide.greta.yaml:1:1: byte 0xff is not UTF-8"):
+        with pytest.raises(CaseError, match=r"wide\.greta\.yaml:1:1: byte 0xff is not UTF-8"):
             read_text(file)
 
     def test_too_large(self, tmp_path: Path) -> None:
         file = tmp_path / "large.greta.yaml"
         file.write_bytes(b"#" * (1 << 20) + b"\n")
-        with pytest.raises(CaseError, match="large.greta.yaml:1:1: 1048577 bytes are too many for a case file"):
+        with pytest.raises(CaseError, match=r"large\.greta\.yaml:1:1: 1048577 bytes are too many for a case file"):
             read_text(file)
 
     def test_missing_or_a_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(CaseError, match="nobody.greta.yaml:1:1: no such file"):
+        with pytest.raises(CaseError, match=r"nobody\.greta\.yaml:1:1: no such file"):
             read_text(tmp_path / "nobody.greta.yaml")
         with pytest.raises(CaseError, match="is not a file"):
             read_text(tmp_path)
