@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,9 @@ class Controller:
     def _reason(self, worker: str) -> str:
         note = self.scratch / worker if self.scratch is not None else None
         if note is not None and note.is_file():
-            return note.read_text(encoding="utf-8")
+            deadline, seconds = json.loads(note.read_text(encoding="utf-8"))
+            if time.time() >= deadline:
+                return texts.one_line("both", "timeout_reason", seconds=seconds)
         return texts.one_line("both", "crash_reason", worker=worker)
 
     def pytest_unconfigure(self) -> None:
@@ -166,8 +169,9 @@ def worker_folders(config: pytest.Config) -> dict[str, str]:
     return folders
 
 
-def leave_note(config: pytest.Config, reason: str) -> None:
-    """Why this worker is about to end itself, for the controller that will find it dead."""
+def leave_note(config: pytest.Config, seconds: float) -> None:
+    """Until when this worker's probe has time: a controller that finds the worker dead after that knows why."""
     scratch = _scratch(config)
     if scratch is not None:
-        (scratch / config.workerinput["workerid"]).write_text(reason, encoding="utf-8")  # type: ignore[attr-defined]
+        note = json.dumps([time.time() + seconds, seconds])
+        (scratch / config.workerinput["workerid"]).write_text(note, encoding="utf-8")  # type: ignore[attr-defined]

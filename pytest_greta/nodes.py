@@ -120,6 +120,8 @@ class GretaProbe(pytest.Item):
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Plain text, because xdist turns anything else into ``str`` of it."""
         error = excinfo.value
+        if isinstance(error, pytest.UsageError):
+            return str(error)
         if not isinstance(error, ProbeFailed):
             return super().repr_failure(excinfo, *args, **kwargs)
         from pytest_greta.report.terminal import failure_text
@@ -129,6 +131,13 @@ class GretaProbe(pytest.Item):
         if error.trace and (option.verbose >= 2 or option.tbstyle == "long"):
             text = f"{text}\n\n{error.trace}"
         return text
+
+
+def suite_of(item: pytest.Item) -> str:
+    """The suite that an item's results belong to; "" for an item that has nothing to do with us."""
+    if isinstance(item, GretaProbe):
+        return item.probe.case.suite
+    return running.API_SUITE if "greta" in getattr(item, "fixturenames", ()) else ""
 
 
 def skip_reason(result: ProbeResult, lang: str) -> str:

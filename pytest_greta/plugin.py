@@ -87,7 +87,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> nodes.Gret
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not any(isinstance(item, nodes.GretaProbe) for item in items):
+    if not any(nodes.suite_of(item) for item in items):
         return
     try:
         mode = settings_.read(config)["mode"]
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    if SESSION not in config.stash or not any(isinstance(item, nodes.GretaProbe) for item in items):
+    if SESSION not in config.stash or not any(nodes.suite_of(item) for item in items):
         return []
     return config.stash[SESSION].settings_lines()
 
@@ -112,10 +112,10 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 def pytest_runtestloop(session: pytest.Session) -> None:
     """The first moment at which it is sure that cases will run: without xdist, the folders are made here."""
     config = session.config
-    probes = [item for item in session.items if isinstance(item, nodes.GretaProbe)] if hasattr(session, "items") else []
+    suites = [suite for suite in map(nodes.suite_of, session.items) if suite]
     stopped = session.testsfailed and not config.option.continue_on_collection_errors
-    if SESSION in config.stash and probes and not config.option.collectonly and not stopped:
-        config.stash[SESSION].begin(dict.fromkeys(item.probe.case.suite for item in probes))
+    if SESSION in config.stash and suites and not config.option.collectonly and not stopped:
+        config.stash[SESSION].begin(dict.fromkeys(suites))
 
 
 @pytest.hookimpl(wrapper=True)

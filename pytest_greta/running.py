@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+API_SUITE = "api"
+"""The suite of probes that the fixture and the public API run."""
+
 WATCHDOG: pytest.StashKey[Watchdog] = pytest.StashKey()
 SO_FAR: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
 """The results so far, in the process that has them."""
@@ -105,7 +108,7 @@ def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **
     path, line, _ = item.reportinfo()
     where = Where(Path(path), (line or 0) + 1)
     # Stands for the test in messages; what is run is the API's own probe.
-    case = Case(name, "api", where, Prompt(), (mode,), {})
+    case = Case(name, API_SUITE, where, Prompt(), (mode,), {})
     probe = Probe(mode, mode, "", case, {}, Expect())
     shown = where_of(item.config.rootpath, where.path, where.line)
     settings = run_settings(item.config, probe, item.nodeid, shown)
@@ -125,6 +128,7 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
 
     where = probe.case.where
     seconds = float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
+    distribute.leave_note(config, seconds)
     try:
         with config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, seconds)):
             return as_line_of(where.path, where.line, settings.nodeid, call)
@@ -140,7 +144,6 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
 
 def _last_words(config: pytest.Config, settings: RunSettings, seconds: float) -> str:
     lang = settings.lang
-    distribute.leave_note(config, texts.one_line("both", "timeout_reason", seconds=seconds))
     said = texts.say(lang, "timeout", where=settings.where, nodeid=settings.nodeid, seconds=seconds)
     results = config.stash[SO_FAR]() if SO_FAR in config.stash else ""
     return f"{results}\n{said}" if results else said
@@ -151,6 +154,8 @@ def user_backends(config: pytest.Config) -> Backends:
     if _BACKENDS not in config.stash:
         merged: dict[str, Callable[[], AttentionBackend]] = {}
         for found in reversed(config.hook.pytest_greta_backends(config=config)):
+            if not isinstance(found, Mapping) or not all(isinstance(k, str) and callable(v) for k, v in found.items()):
+                raise pytest.UsageError(texts.say(settings_.lang(config), "bad_hook", found=found))
             merged.update(found)
         config.stash[_BACKENDS] = merged
     return config.stash[_BACKENDS]

@@ -48,12 +48,13 @@ class Session:
     def begin(self, suites: Iterable[str]) -> None:
         """Cases will run. Raises ``pytest.UsageError`` for a wrong setting or a folder that cannot be written."""
         settings = settings_.read(self.config)
-        if settings["artifacts"] is not None:
-            from pytest_greta.files import Files
+        if settings["artifacts"] is None:
+            return
+        from pytest_greta.files import Files
 
-            self.files = Files(settings["artifacts"], settings.sources["artifacts"])
-            for suite in suites:
-                self.files.folder(suite)
+        self.files = self.files or Files(settings["artifacts"], settings.sources["artifacts"])
+        for suite in suites:
+            self.files.folder(suite)
 
     def settings_lines(self) -> list[str]:
         return settings_.read(self.config).lines()
@@ -85,6 +86,8 @@ class Session:
         known = {"run_id": self.run_id, **({"worker": worker} if worker else {})}
         results = [from_plain(ProbeResult, {**data, **known}) for data in plain]
         self.results += results
+        if self.files is None:
+            self.begin(())  # under xdist the fixture's probes come without any case
         if self.files is not None:
             self.files.append(results)
         if getattr(report, "greta_case", False):

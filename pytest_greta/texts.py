@@ -24,6 +24,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
     "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
     "so_far": ("results so far:", "resultados hasta ahora:"),
+    "bad_hook": (
+        "hook pytest_greta_backends returned {found!r}; expected {{name: function}}",
+        "el hook pytest_greta_backends devolvió {found!r}; se esperaba {{nombre: función}}",
+    ),
     "written": ("written to {path}", "escrito en {path}"),
     "error_reason": ("{error} (at {place})", "{error} (en {place})"),
 }

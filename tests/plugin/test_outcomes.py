@@ -73,7 +73,7 @@ def test_what_is_missing_is_a_skip_at_the_line_of_the_case(project: Project) -> 
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "SKIPPED [[]1[]] a.greta.yaml:6: not run (model): model tiny is not in the cache; to mend it: run: greta model*",
+            "SKIPPED [[]1[]] a.greta.yaml:6: not run (model): model tiny is not in the cache; to mend it: run: greta*",
             "SKIPPED [[]1[]] a.greta.yaml:9: not run (library): no native library; *reinstall*",
             "SKIPPED [[]1[]] a.greta.yaml:12: not run (feature): unsupported softcap*",
         ]
@@ -176,22 +176,26 @@ def junit(project: Project, *args: str) -> dict[str, dict[str, str]]:
     project.run("--junitxml=j.xml", *args)
     tree = ElementTree.parse(project.path / "j.xml")
     return {
-        element.get("name", ""): {p.get("name", ""): p.get("value", "") for p in element.iter("property")}
-        for element in tree.iter("testcase")
+        f"{test.get('classname')}::{test.get('name')}": {
+            p.attrib["name"]: p.attrib["value"] for p in test.iter("property")
+        }
+        for test in tree.iter("testcase")
     }
 
 
 def test_junit_properties(project: Project) -> None:
     project.cases(case("ok_1"), case("bad_2"), case("nomodel_3"))
     found = junit(project)
-    assert found["ok_1::kv_aligned" if "ok_1::kv_aligned" in found else "kv_aligned"]
-    rows = list(found.values())
-    assert {
-        "greta_verdict": "KV_MISMATCH",
-        "greta_scenario": "KV_MISALIGNMENT",
-        "greta_stage": "layer 3 q_rope",
-        "greta_rho": "412",
-    } in rows
+    assert found == {
+        "a.greta.yaml.ok_1::kv_aligned": {"verdict": "PASS", "scenario": "ALIGNED", "rho": "0.25"},
+        "a.greta.yaml.bad_2::kv_aligned": {
+            "verdict": "KV_MISMATCH",
+            "scenario": "KV_MISALIGNMENT",
+            "stage": "layer 3 q_rope",
+            "rho": "412",
+        },
+        "a.greta.yaml.nomodel_3::kv_aligned": {"not_run": "model"},
+    }
 
 
 def test_numpy_scalars_never_leave_an_item(project: Project) -> None:
