@@ -22,8 +22,8 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
     """In the order of the stages: the decoded rows of every stage between ``full`` and ``decode``, and rows 0..N-1 of K
     and V between ``full`` and ``prefix``.
 
-    The hashes (``trace.hashing.HASH_ALGO``) are of the first row that differs, or of the last row compared. A stage with
-    no row in common gives no check. Raises ``TypeError`` where the two have another type or shape.
+    The hashes (``trace.hashing.HASH_ALGO``) are of the first row that differs, or of the last row compared. Stages with
+    no row in common give no check. Raises ``TypeError`` where the two have another type or shape.
     """
     full, n = trace.paths.get("full"), trace.n_prefix
     checks = []
@@ -65,8 +65,9 @@ def _max_abs(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
     if a.size == 0:
         return 0.0
     with np.errstate(invalid="ignore"):
-        apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
-    apart[(a == b) | (np.isnan(apart) & same_bytes(a, b))] = 0.0
+        left, right = a.astype(np.float64), b.astype(np.float64)
+        apart = np.abs(left - right)
+    apart[(left == right) | same_bytes(a, b)] = 0.0
     return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max())
 
 

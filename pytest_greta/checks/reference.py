@@ -63,13 +63,15 @@ def linear(x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | No
             block = matrix[start : start + step]
             y[:, start : start + step] = rows @ block.astype(np.float64).T
             size32[:, start : start + step] = rows32 @ np.abs(block).T
-    size = size32 * (1.0 + (n + 3) * U)
+    size = size32.astype(np.float64) * (1.0 + (n + 3) * U)
+    if not np.isfinite(size).all():  # beyond float32, or an input that is not finite
+        size = np.abs(rows) @ np.abs(matrix.astype(np.float64)).T
     det = np.full_like(size, floor(numerics))
     if numerics.dot_bits < Numerics.dot_bits:
         det += DOT_OPERANDS * 2.0**-numerics.dot_bits * size
     if bias is not None:
         y += bias
-        det += U * np.abs(bias)
+        det += U * np.abs(bias.astype(np.float64))
     tiers = sum_tiers(n, numerics)
     return Reference(y, det, tiers.first * size, tiers.second * size)
 

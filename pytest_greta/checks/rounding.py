@@ -54,7 +54,8 @@ def preimage(stored: Array, dtype: DType) -> tuple[Float64, Float64]:
     Half an ulp each side, a quarter toward zero at a power of two, the subnormal spacing below the smallest normal. The
     largest finite value ends at the overflow threshold; open where the type saturates (fp8). NaN and inf give NaN.
     """
-    value = np.ascontiguousarray(stored).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        value = np.ascontiguousarray(stored).astype(np.float64)
     magnitude = np.abs(value)
     power, half = _half_ulp(magnitude, dtype)
     inner = np.where((magnitude == power) & (power > dtype.smallest_normal), 0.5 * half, half)
@@ -76,8 +77,8 @@ def error(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Bool | None
     other NaN has e = inf, unless the reference is not finite either. An infinite reference stored as itself is exact
     (the lse of an empty row is -inf).
     """
-    value: Float64 = np.ascontiguousarray(stored).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
+        value: Float64 = np.ascontiguousarray(stored).astype(np.float64)
         magnitude = np.abs(value)
         power, half = _half_ulp(magnitude, dtype)
         delta = y - value

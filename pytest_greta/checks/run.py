@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,9 +54,10 @@ def examine(
     """
     walk = _Walk(trace, source, numerics, model_numerics or Numerics())
     checks: list[StageCheck] = []
-    for spec in stages:
-        if spec.layer == MODEL or spec.layer in trace.layers:
-            checks += walk.judge(spec)
+    with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
+        for spec in stages:
+            if spec.layer == MODEL or spec.layer in trace.layers:
+                checks += walk.judge(spec)
     return Examination(tuple(checks), tuple(dict.fromkeys(walk.view.missing)))
 
 
@@ -71,20 +72,22 @@ def check_trace(
     return list(examine(trace, source, stages, numerics, model_numerics).checks)
 
 
-def attention_stats(trace: Trace, source: ModelSource, numerics: Mapping[str, Numerics]) -> Iterator[AttentionStat]:
+def attention_stats(trace: Trace, source: ModelSource, numerics: Mapping[str, Numerics]) -> list[AttentionStat]:
     """min / max / mean of scores and probs over the checked rows, computed from the traced q_rope and kv_write."""
     walk = _Walk(trace, source, numerics, Numerics())
-    for layer in trace.layers:
-        for path in CALLS:
-            call = walk.call(path, layer)
-            if call is None:
-                continue
-            scores, probs = _Spread(), _Spread()
-            for sm in call.softmax():
-                scores.add(sm.s[sm.visible])
-                probs.add(sm.p[sm.visible])
-            yield AttentionStat(layer, "scores", path, scores.low, scores.high, scores.mean)
-            yield AttentionStat(layer, "probs", path, probs.low, probs.high, probs.mean)
+    stats = []
+    with np.errstate(all="ignore"):
+        for layer in trace.layers:
+            for path in CALLS:
+                if (call := walk.call(path, layer)) is None:
+                    continue
+                scores, probs = _Spread(), _Spread()
+                for sm in call.softmax():
+                    scores.add(sm.s[sm.visible])
+                    probs.add(sm.p[sm.visible])
+                stats.append(AttentionStat(layer, "scores", path, scores.low, scores.high, scores.mean))
+                stats.append(AttentionStat(layer, "probs", path, probs.low, probs.high, probs.mean))
+    return stats
 
 
 class _Spread:
