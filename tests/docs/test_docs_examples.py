@@ -126,7 +126,7 @@ def shell(tmp_path):
         env = {**kept, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         # a process group of its own, without a terminal: what hangs is ended, and nothing waits for keys
         return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=work, env=env, timeout=120, check=False,
+            ["bash", "-euo", "pipefail", "-c", script], cwd=work, env=env, timeout=300, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
 
