@@ -142,9 +142,12 @@ def _paths(head: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Breach]:
     if missing:
         yield Breach("path_missing", {"path": missing[0]})
         return
-    paths = head.get("paths")
-    if not isinstance(paths, Mapping) or any(path not in paths for path in RUNS):
-        yield Breach("path_missing", {"path": "trace_header"})
+    if not head:
+        return  # already said to be unreadable
+    paths = head["paths"]
+    unlisted = [path for path in RUNS if path not in paths]
+    if unlisted:
+        yield Breach("path_missing", {"path": unlisted[0]})
         return
     for path in RUNS:
         if not paths[path].get("kernels"):
@@ -195,16 +198,17 @@ def _compare(index: Index, n: int, steps: int) -> tuple[list[ByteCheck], list[Br
             if len(algorithms) > 1:
                 mixed.append(Breach("hash_algo", {"left": mine[rows[0]].hash_algo, "right": there[rows[0]].hash_algo}))
                 continue
-            differs = tuple(row for row in rows if _hash(mine, row) != _hash(there, row))
+            differs = tuple(row for row in rows if _value(mine, row) != _value(there, row))
             at = differs[0] if differs else rows[-1]
-            check = ByteCheck(*key, "full", right, _hash(mine, at), _hash(there, at), len(rows), differs)
+            shown = (mine[at].hashes[at], there[at].hashes[at])
+            check = ByteCheck(*key, "full", right, *shown, len(rows), differs)
             compared.append(replace(check, max_abs=float("nan")) if differs else check)
     return sorted(compared, key=lambda c: (order(c.layer, c.stage), c.right == "decode", c.part)), mixed[:1]
 
 
-def _hash(rows: Mapping[int, Row], row: int) -> str:
-    """With the type: equal bytes of two types are not equal values."""
-    return f"{rows[row].dtype}:{rows[row].hashes[row]}"
+def _value(rows: Mapping[int, Row], row: int) -> tuple[str, str]:
+    """Hash and type: equal bytes of two types are not equal values."""
+    return rows[row].hashes[row], rows[row].dtype
 
 
 def _checks(found: TraceFile) -> list[StageCheck]:
@@ -249,7 +253,7 @@ def _broken(index: Index, n: int, steps: int) -> FirstFailure | None:
 
 def _row_broken(key: Key, row: int, full: Mapping[int, Row], decode: Mapping[int, Row]) -> tuple[str, str]:
     left, right = full[row], decode[row]
-    if key == Key(MODEL, "embed_out") and _hash(full, row) != _hash(decode, row):
+    if key == Key(MODEL, "embed_out") and _value(full, row) != _value(decode, row):
         return "cause.embedding", "decode"
     for phase, record in (("prefill", left), ("decode", right)):
         if key.stage != "lse" and record.not_finite:

@@ -47,7 +47,7 @@ def safe_name(text: str) -> str:
 
     Two ids never give one name; one that would be too long ends in a hash of the whole.
     """
-    raw = text.encode("utf-8", "surrogateescape")
+    raw = text.encode("utf-8", "surrogatepass")
     name = "".join(chr(b) if chr(b) in _SAFE else f"%{b:02X}" for b in raw) or "%00"
     if name.startswith("."):
         name = "%2E" + name[1:]

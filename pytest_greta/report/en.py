@@ -37,6 +37,7 @@ CATALOGUE: dict[str, str] = {
     "word.evidence": "evidence",
     "word.reproduce": "reproduce",
     "word.indicator": "indicator",
+    "word.indicators": "indicators",
     "word.suite": "suite",
     "word.variant": "variant",
     "word.outcome": "outcome",
@@ -239,9 +240,7 @@ CATALOGUE: dict[str, str] = {
     "recommend.INCONCLUSIVE": "INCONCLUSIVE ({count}): give the missing evidence named in the reason, then run again.",
     "recommend.not_run": "Not run ({count}): see the commands in section 2.",
     # analyze
-    "analyze.scope": (
-        "From the JSONL records alone: hash, statistic and liveness comparison and the stored rho, no more."
-    ),
+    "analyze.scope": "Judged without the model: hash, statistic and liveness comparison and the stored rho, no more.",
     "analyze.not_a_folder": "{path} is not a folder; give the folder that holds the *_trace.jsonl files",
     "analyze.skipped": "{count} traces of other modes in the folder were left out",
     # artifacts

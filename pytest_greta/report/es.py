@@ -37,6 +37,7 @@ CATALOGUE: dict[str, str] = {
     "word.evidence": "evidencia",
     "word.reproduce": "reproducir",
     "word.indicator": "indicador",
+    "word.indicators": "indicadores",
     "word.suite": "suite",
     "word.variant": "variante",
     "word.outcome": "resultado",
@@ -250,9 +251,7 @@ CATALOGUE: dict[str, str] = {
     "recommend.INCONCLUSIVE": "INCONCLUSIVE ({count}): aportar la evidencia que nombra el motivo y volver a correr.",
     "recommend.not_run": "No ejecutado ({count}): ver los comandos en la sección 2.",
     # analyze
-    "analyze.scope": (
-        "Solo con los registros JSONL: comparación de hashes, estadísticas y vida, y el rho guardado; nada más."
-    ),
+    "analyze.scope": "Juzgado sin el modelo: comparación de hashes, estadísticas y vida, y el rho guardado, nada más.",
     "analyze.not_a_folder": "{path} no es una carpeta; indique la carpeta que contiene los archivos *_trace.jsonl",
     "analyze.skipped": "se omitieron {count} trazas de otros modos en la carpeta",
     # artefactos

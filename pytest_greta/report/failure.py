@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_greta.report import pick
-from pytest_greta.report.messages import Lang, Term, known, languages, prose, say
+from pytest_greta.report.messages import Lang, Term, known, languages, prose, say, truth
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import clean, number
 from pytest_greta.result import ProbeResult
@@ -51,6 +51,11 @@ def failure_text(result: ProbeResult, lang: Lang = "both") -> str:
             f"max {number(drift.max_abs)}, p99 {number(drift.p99_abs)}, KL {number(drift.kl)}; "
             f"{say('word.top1', lang)}: {top1}; {say('word.margin', lang)}: {number(drift.margin)}",
         )
+    found = verdict.indicators
+    values = (("k", found.k_hash_consistent), ("v", found.v_hash_consistent), ("kv", found.kv_aligned))
+    lines.append(f"  {say('word.indicators', lang)}")
+    lines += [f"    {say(f'indicator.{key}', lang)}: {truth(value, lang)}" for key, value in values]
+    field("word.hypothesis", verdict.hypothesis)
     lines += _evidence(result, lang)
     if result.reproduce:
         field("word.reproduce", clean(result.reproduce))

@@ -8,7 +8,7 @@ from typing import Any
 from pytest_greta.checks.result import ByteCheck
 from pytest_greta.report import pick
 from pytest_greta.report.md import code, escape, paragraph, table
-from pytest_greta.report.messages import Lang, say
+from pytest_greta.report.messages import Lang, say, truth
 from pytest_greta.report.text import number
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.stages import order
@@ -16,10 +16,6 @@ from pytest_greta.trace.stages import order
 QKV = ("q_proj", "k_proj", "v_proj", "q_rope", "k_rope", "kv_write")
 ROWS = 1500
 """Rows of hashes in one report: SmolLM2 has 180 a probe."""
-
-
-def truth(value: bool | None, lang: Lang) -> str:
-    return say({True: "word.true", False: "word.false", None: "word.not_measured"}[value], lang)
 
 
 def indicators(results: Sequence[ProbeResult], lang: Lang) -> list[str]:

@@ -43,5 +43,10 @@ def prose(key: str, lang: Lang, **values: object) -> list[str]:
     return list(dict.fromkeys(translate(key, language, **values) for language in languages(lang)))
 
 
+def truth(value: bool | None, lang: Lang) -> str:
+    """true / false / not measured."""
+    return say({True: "word.true", False: "word.false", None: "word.not_measured"}[value], lang)
+
+
 def known(key: str) -> bool:
     return key in en.CATALOGUE

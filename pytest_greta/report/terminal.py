@@ -56,7 +56,7 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
         failed=counts["failed"],
         not_run=counts["not_run"],
     )
-    return "\n".join(lines)
+    return "\n".join(line for i, line in enumerate(lines) if line or (i and lines[i - 1]))
 
 
 def _by_suite(results: Sequence[ProbeResult]) -> dict[str, list[ProbeResult]]:

@@ -62,7 +62,7 @@ def wrap(text: str, columns: int, indent: str = "", hang: str | None = None) -> 
     filler = "".join(c + _FILLER * (_columns(c) - 1) for c in clean(text))
     lines = textwrap.wrap(
         filler,
-        columns,
+        columns - (_FILLER in filler),  # a break may part a wide character from its filler
         initial_indent=indent,
         subsequent_indent=indent if hang is None else hang,
         break_on_hyphens=False,

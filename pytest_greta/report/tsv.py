@@ -34,6 +34,8 @@ COLUMNS = (
     "max_abs",
 )
 
+_PATHS = ("full", "prefix", "decode", "aligned")
+
 
 def analysis(results: Sequence[ProbeResult]) -> str:
     """A header and the rows, by mode, case and variant, then in stage order. A probe without stages has one row."""
@@ -51,31 +53,26 @@ def _rows(result: ProbeResult) -> Iterator[list[str]]:
         verdict.status if verdict else "",
         (verdict.scenario or "") if verdict else "",
     ]
-    entries: list[tuple[tuple[int, int], str, list[str]]] = []
+    entries: list[tuple[tuple[int, int, int], list[str]]] = []
     compared = {(b.layer, b.stage, b.right): b for b in result.bytes if not b.part}
     for check in result.stages:
         beside = compared.pop((check.layer, check.stage, check.path), None)
-        entries.append((order(check.layer, check.stage), check.path, _stage(check) + _bytes(beside)))
+        entries.append((_place(check.layer, check.stage, check.path), _stage(check) + _bytes(beside)))
     shown = {id(b) for b in compared.values()}
     for byte in result.bytes:
         if byte.part or id(byte) in shown:
-            empty = [
-                str(byte.layer),
-                cell(byte.stage),
-                cell(byte.part),
-                cell(byte.right),
-                "",
-                "",
-                "",
-                str(byte.rows),
-                "",
-            ]
-            entries.append((order(byte.layer, byte.stage), byte.right, empty + _bytes(byte)))
-    entries.sort(key=lambda e: e[:2])
+            where = [str(byte.layer), cell(byte.stage), cell(byte.part), cell(byte.right)]
+            unjudged = ["", "", "", str(byte.rows), ""]
+            entries.append((_place(byte.layer, byte.stage, byte.right), where + unjudged + _bytes(byte)))
+    entries.sort(key=lambda e: e[0])
     if not entries:
         yield head + [""] * (len(COLUMNS) - len(head))
-    for _, _, cells in entries:
+    for _, cells in entries:
         yield head + cells
+
+
+def _place(layer: int, stage: str, path: str) -> tuple[int, int, int]:
+    return (*order(layer, stage), _PATHS.index(path) if path in _PATHS else len(_PATHS))
 
 
 def _stage(check: StageCheck) -> list[str]:

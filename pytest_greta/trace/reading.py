@@ -16,6 +16,7 @@ from pytest_greta.trace.jsonl import TRACE_SCHEMA
 from pytest_greta.trace.records import Trace
 from pytest_greta.trace.sidecar import TraceError, load_sidecar
 from pytest_greta.trace.stages import ORDER
+from pytest_greta.verdict import Drift, Evidence
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _take(found: TraceFile, record: dict[str, Any], line: int, count: int) -> bo
             raise ValueError(f"{record['records']} records were written, {count} are readable before the end")
         return True
     if event == "trace_header":
-        _whole(record, "n_prefix", "steps")
+        _check_header(record)
         found.header = record
     elif event in ("stage_trace", "stage_logits"):
         found.rows.append(_row(record, line))
@@ -102,6 +103,20 @@ def _take(found: TraceFile, record: dict[str, Any], line: int, count: int) -> bo
     else:
         raise ValueError(f"unknown event {event!r}")
     return False
+
+
+def _check_header(record: dict[str, Any]) -> None:
+    """Raises for a header that the analysis could stumble over."""
+    _whole(record, "n_prefix", "steps")
+    for name, path in record["paths"].items():
+        if not isinstance(path["kernels"], list):
+            raise ValueError(f"paths.{name}.kernels: a list expected")
+        for facts in (path["tokens"], path["rows"], path["positions"]):
+            if not all(type(value) is int for value in facts):
+                raise ValueError(f"paths.{name}: tokens, rows and positions are lists of whole numbers")
+    for name, kind in (("evidence", Evidence), ("drift", Drift)):
+        if record[name] is not None:
+            from_plain(kind, record[name])
 
 
 def _row(record: dict[str, Any], line: int) -> Row:
