@@ -52,6 +52,9 @@ DIRECTIONS = {"": 0, "forward": 1, "reverse": 2}
 TILE_ORIGINS = {"": 0, "zero": 1, "window": 2}
 MAX_UPDATES = {"": 0, "every_tile": 1, "lazy": 2, "none": 3}
 MOST_COUNTERS = 64
+_NEVER_CLOSED: dict[str, Any] = {}
+"""By path. cffi closes a library with its last reference, but a runtime that it brought (OpenMP, HIP) may have threads
+waiting in the code that would be unmapped."""
 
 
 def _ffi() -> Any:
@@ -103,6 +106,7 @@ def _open(ffi: Any, path: Path) -> Any:
         raise BackendMissing(
             "library", f"{path} lacks {', '.join(missing)}", "export what greta_attn.h marks as required, as extern C"
         )
+    _NEVER_CLOSED[str(path.resolve())] = lib
     ours, theirs = ffi.integer_const("GRETA_ABI_VERSION"), lib.greta_abi_version()
     if ours != theirs:
         raise BackendMissing(
