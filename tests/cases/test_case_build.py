@@ -45,7 +45,7 @@ cases:
     assert (one.id, one.suite, one.where.line, one.where.column) == ("first", "b3", 5, 5)
     assert one.where.path == tmp_path / "f.greta.yaml"
     assert one.prompt.token_ids == (3, 0, 2)
-    assert one.prompt.text is one.prompt.random_tokens is one.prompt.file is None
+    assert (one.prompt.text, one.prompt.random_tokens, one.prompt.file) == (None, None, None)
     assert one.modes == BOTH
     assert one.settings == {
         "model": "smollm2-135m",
