@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_greta import distribute, session, texts, unfinished
+from pytest_greta import distribute, session, texts
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import CaseError
 from pytest_greta.settings import RunSettings
@@ -123,6 +123,7 @@ def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **
 
 def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Callable[[], T]) -> T | Unfinished:
     """What ``call`` returns, under the watchdog; or, where it raises, the result that stands for that."""
+    from pytest_greta import unfinished
     from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
     from pytest_greta.engine.store import ModelError, ModelMissing
 

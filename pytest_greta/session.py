@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
+import uuid
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.run_id = secrets.token_hex(8)
+        self.run_id = uuid.uuid4().hex[:16]
         self.results: list[ProbeResult] = []
         self.files: Files | None = None
         self.outcomes: list[str] = []
