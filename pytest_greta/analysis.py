@@ -1,4 +1,4 @@
-"""From a stored trace to a verdict, without the model: hashes, statistics, liveness and the stored rho, no more.
+"""From a stored trace to a verdict. Without the model: hashes, statistics, liveness and the stored rho, no more.
 
 Pure over ``TraceFile``; the decision itself is that of a live run (``decide.py``).
 """
@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pytest_greta.backends.base import PHASES, Numerics
 from pytest_greta.checks.compare import CACHED, compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.checks.run import examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned, inconclusive
+from pytest_greta.engine.spec import ModelSource, llama_stages
 from pytest_greta.result import ProbeResult, from_plain
 from pytest_greta.trace.jsonl import CACHE_STAGES
 from pytest_greta.trace.reading import Row, TraceFile
@@ -26,8 +29,13 @@ _SHOWN = 3
 Index = dict[tuple[str, Key], dict[int, Row]]
 
 
-def judge_file(found: TraceFile, mode: str, trace: Trace | None = None) -> ProbeResult:
-    """The result of one stored trace in ``mode``. ``trace``: its arrays, where the sidecar is there."""
+def judge_file(
+    found: TraceFile, mode: str, trace: Trace | None = None, source: ModelSource | None = None
+) -> ProbeResult:
+    """The result of one stored trace in ``mode``.
+
+    ``trace``: its arrays, where the sidecar is there. ``source``: the model; with both, every rho is found anew.
+    """
     head = found.header
     damage = [Breach("unreadable", {"where": f"{found.path}:{n}", "error": why}) for n, why in found.problems[:_SHOWN]]
     if not found.rows:
@@ -47,9 +55,13 @@ def judge_file(found: TraceFile, mode: str, trace: Trace | None = None) -> Probe
         breaches += mixed
     else:
         compared, drift = compare_paths(trace), logits_drift(trace)
-    checks = _checks(found) if mode == "kv_aligned" else []
-    if mode == "kv_aligned" and not checks:
-        breaches.append(Breach("no_rho"))
+    checks: list[StageCheck] = []
+    if mode == "kv_aligned" and source is None:
+        checks = _checks(found)
+        breaches += [] if checks else [Breach("no_rho")]
+    elif mode == "kv_aligned" and source is not None:
+        checks, unfit = _anew(found, trace, source)
+        breaches += unfit
     evidence = _evidence(found, checks, compared, breaches)
     if mode == "kv_aligned":
         verdict = decide_kv_aligned(checks, compared, evidence, drift)
@@ -220,6 +232,23 @@ def _checks(found: TraceFile) -> list[StageCheck]:
             rho2 = record.rho if record.rho2 is None else record.rho2
             checks[place] = StageCheck(*place, record.rho, rho2, len(record.hashes), record.elements)
     return list(checks.values())
+
+
+def _anew(found: TraceFile, trace: Trace | None, source: ModelSource) -> tuple[list[StageCheck], list[Breach]]:
+    """Every check from the arrays and the model, or why that cannot be."""
+    if trace is None:
+        return [], [Breach("no_sidecar", {"path": found.path.name})]
+    recorded = str(trace.facts.get("weights", ""))
+    if recorded != source.origin:
+        return [], [Breach("other_weights", {"recorded": recorded, "given": source.origin})]
+    declared = found.header.get("roundings") or {}
+    numerics: dict[str, Numerics] = {phase: from_plain(Numerics, declared.get(phase, {})) for phase in PHASES}
+    try:
+        examined = examine(trace, source, llama_stages(source.config), numerics)
+    except ValueError as error:
+        return [], [Breach("unreadable", {"where": str(found.path.with_suffix(".safetensors")), "error": str(error)})]
+    missing = [Breach("stage_missing", {"path": m.path, "layer": m.layer, "stage": m.stage}) for m in examined.missing]
+    return list(examined.checks), missing[:_SHOWN]
 
 
 def _evidence(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_greta.cases.model import MODES
 
 if TYPE_CHECKING:
+    from pytest_greta.engine.spec import ModelSource
     from pytest_greta.result import ProbeResult
     from pytest_greta.trace.reading import TraceFile
 
@@ -31,6 +32,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--output", type=Path, required=True, metavar="REPORT.md", help="Markdown report")
     parser.add_argument("--tsv", type=Path, metavar="FILE", help="one row a stage / una fila por etapa")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all results / todos los resultados")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="check full traces (with .safetensors) anew / verificar de nuevo las trazas completas",
+    )
     parser.add_argument("--author", default=None, help="named in the report / nombre en el informe")
     parser.add_argument("--lang", choices=("both", "es", "en"), default="both")
     parser.set_defaults(func=_analyze)
@@ -38,6 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _analyze(args: argparse.Namespace) -> int:
     from pytest_greta.artifacts import ArtifactError
+    from pytest_greta.engine.load import load_source
+    from pytest_greta.engine.store import ModelError, ModelMissing
     from pytest_greta.report.messages import prose
     from pytest_greta.report.terminal import summary
     from pytest_greta.report.text import clean
@@ -45,9 +53,15 @@ def _analyze(args: argparse.Namespace) -> int:
     lang = args.lang
     if not args.traces_dir.is_dir():
         return _usage(prose("analyze.not_a_folder", lang, path=clean(str(args.traces_dir))))
-    results, skipped = _judge(args.traces_dir, args.mode)
+    if args.model is not None and args.mode != "kv_aligned":
+        return _usage(prose("analyze.model_mode", lang))
+    try:
+        source = None if args.model is None else load_source(args.model)
+    except (ModelError, ModelMissing) as error:
+        return _usage([clean(str(error))])
+    results, skipped = _judge(args.traces_dir, args.mode, source)
     code = exit_code(results)
-    notes = prose("analyze.scope", lang)
+    notes = prose("analyze.scope" if source is None else "analyze.scope_model", lang)
     if skipped:
         notes += prose("analyze.skipped", lang, count=skipped)
     try:
@@ -66,7 +80,7 @@ def exit_code(results: list[ProbeResult]) -> int:
     return PASSED if statuses == {"PASS"} else INCONCLUSIVE
 
 
-def _judge(folder: Path, mode: str) -> tuple[list[ProbeResult], int]:
+def _judge(folder: Path, mode: str, source: ModelSource | None) -> tuple[list[ProbeResult], int]:
     """Results, and how many traces of the other mode were left out."""
     from pytest_greta.analysis import failed_file, judge_file
     from pytest_greta.trace.reading import read_trace
@@ -79,13 +93,16 @@ def _judge(folder: Path, mode: str) -> tuple[list[ProbeResult], int]:
         try:
             files.append(read_trace(path))
         except TraceError as error:
-            results.append(failed_file(path.name, mode, Breach("unreadable", {"where": path, "error": error})))
+            results.append(
+                failed_file(path.name, mode, Breach("unreadable", {"where": path.name, "error": str(error)}))
+            )
     chosen = _of_mode(files, mode)
     for found in chosen:
         try:
-            results.append(judge_file(found, mode, _arrays(found)))
+            results.append(judge_file(found, mode, _arrays(found), source))
         except TraceError as error:
-            breach = Breach("unreadable", {"where": found.path.with_suffix(".safetensors"), "error": error})
+            where = found.path.with_suffix(".safetensors").name
+            breach = Breach("unreadable", {"where": where, "error": str(error)})
             results.append(failed_file(found.path.name, mode, breach))
     if not results:
         results.append(failed_file(folder.name or str(folder), mode, Breach("no_records", {"path": str(folder)})))

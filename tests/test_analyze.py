@@ -219,7 +219,8 @@ def test_a_damaged_sidecar_is_one_clear_message(tmp_path, runs, damage):
     sidecar.write_bytes({"empty": b"", "cut": data[:-100], "text": b"hello world", "huge": b"\xff" * 64}[damage])
     with pytest.raises(TraceError, match="not the sidecar of a full trace"):
         load_sidecar(sidecar)
-    assert analyze(path, "kv_aligned") == cli_analyze.INCONCLUSIVE
+    assert analyze(path, "kv_aligned", "--json", str(path.parent / "r.json")) == cli_analyze.INCONCLUSIVE
+    assert "not the sidecar" in (path.parent / "r.json").read_text()
 
 
 def test_a_sidecar_of_another_run_is_refused(tmp_path, runs):
@@ -322,6 +323,41 @@ def test_rho_of_the_rows_is_used_where_the_check_was_lost(tmp_path, runs):
     edit(path, lambda r: None if r["event"] == "stage_check" else r)
     verdict = judge_file(read_trace(path), "kv_aligned").verdict
     assert (verdict.status, verdict.first_failure.layer, verdict.first_failure.stage) == ("KV_MISMATCH", 2, "attn_out")
+
+
+def test_with_the_model_a_full_trace_is_checked_anew(tmp_path, runs):
+    """The stored rho is not believed: it is wiped, and found again from the arrays."""
+    for name, code in (("kv_aligned", cli_analyze.PASSED), ("broken", cli_analyze.MISMATCH)):
+        path = save(tmp_path, runs[name], full=True)
+        edit(path, lambda r: {**r, **({"rho": 0.0, "rho2": 0.0} if "rho" in r else {})})
+        assert analyze(path, "kv_aligned") == cli_analyze.PASSED
+        assert analyze(path, "kv_aligned", "--model", "synthetic", "--json", str(path.parent / "r.json")) == code
+        found = json.loads((path.parent / "r.json").read_text())["results"][0]
+        assert found["verdict"]["rho"] == runs[name].verdict.rho
+        assert len(found["stages"]) == len(runs[name].checks)
+
+
+def test_with_the_model_but_without_the_arrays(tmp_path, runs):
+    path = save(tmp_path, runs["kv_aligned"])
+    assert analyze(path, "kv_aligned", "--model", "synthetic") == cli_analyze.INCONCLUSIVE
+    assert "--greta-trace full" in (path.parent / "REPORT.md").read_text()
+
+
+def test_with_another_model(tmp_path, runs):
+    path = save(tmp_path, runs["kv_aligned"], full=True)
+    source = replace(load_source("synthetic"), origin="sha256:other")
+    trace = load_trace(path, path.with_suffix(".safetensors"))
+    verdict = judge_file(read_trace(path), "kv_aligned", trace, source).verdict
+    assert verdict.status == "INCONCLUSIVE"
+    assert "other_weights" in {b.key for b in verdict.evidence.breaches}
+
+
+def test_a_model_that_is_not_there_or_not_needed(tmp_path, runs, capsys):
+    path = save(tmp_path, runs["kv_aligned"], full=True)
+    assert analyze(path, "kv_aligned", "--model", "no-such-model") == cli_analyze.USAGE
+    assert "no-such-model" in capsys.readouterr().err
+    assert analyze(path, "as_designed", "--model", "synthetic") == cli_analyze.USAGE
+    assert "--mode kv_aligned" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- no verdict without evidence
@@ -533,7 +569,8 @@ def test_an_empty_file(tmp_path, text):
 
 def test_a_folder_with_the_name_of_a_trace(tmp_path):
     (tmp_path / "p0_kv_aligned_trace.jsonl").mkdir()
-    assert analyze(tmp_path / "x", "kv_aligned") == cli_analyze.INCONCLUSIVE
+    assert analyze(tmp_path / "x", "kv_aligned", "--json", str(tmp_path / "r.json")) == cli_analyze.INCONCLUSIVE
+    assert "unreadable" in (tmp_path / "r.json").read_text()
 
 
 def test_not_a_folder(tmp_path, capsys):

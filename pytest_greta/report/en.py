@@ -127,6 +127,10 @@ CATALOGUE: dict[str, str] = {
     "breach.hash_algo": "the two paths were hashed by different algorithms ({left}, {right})",
     "breach.duplicate": "two different records for {layer}/{stage} row {position} on path {path}",
     "breach.no_kernels": "path {path}: no kernel was recorded",
+    "breach.no_sidecar": (
+        "{path} has no .safetensors sidecar: only a trace written with --greta-trace full can be checked anew"
+    ),
+    "breach.other_weights": "the trace was recorded with the weights {recorded}, the model given has {given}",
     "breach.nothing_compared": "nothing was compared",
     "breach.harness": (
         "layer {layer}, stage {stage}: only the harness's own call of the kernel is wrong; both runs are right"
@@ -241,6 +245,8 @@ CATALOGUE: dict[str, str] = {
     "recommend.not_run": "Not run ({count}): see the commands in section 2.",
     # analyze
     "analyze.scope": "Judged without the model: hash, statistic and liveness comparison and the stored rho, no more.",
+    "analyze.scope_model": "Full traces, checked anew in float64 with the model; kernels and tokens as recorded.",
+    "analyze.model_mode": "--model goes with --mode kv_aligned: as_designed compares bytes and needs no model",
     "analyze.not_a_folder": "{path} is not a folder; give the folder that holds the *_trace.jsonl files",
     "analyze.skipped": "{count} traces of other modes in the folder were left out",
     # artifacts

@@ -133,6 +133,11 @@ CATALOGUE: dict[str, str] = {
     "breach.hash_algo": "los dos caminos usan algoritmos de hash distintos ({left}, {right})",
     "breach.duplicate": "dos registros distintos para {layer}/{stage} fila {position} en el camino {path}",
     "breach.no_kernels": "camino {path}: no se registró ningún kernel",
+    "breach.no_sidecar": (
+        "{path} no tiene archivo .safetensors: solo una traza escrita con --greta-trace full se puede verificar de "
+        "nuevo"
+    ),
+    "breach.other_weights": "la traza se grabó con los pesos {recorded}; el modelo indicado tiene {given}",
     "breach.nothing_compared": "no se comparó nada",
     "breach.harness": (
         "capa {layer}, etapa {stage}: falla solo la llamada propia del arnés al kernel; ambas corridas son correctas"
@@ -252,6 +257,10 @@ CATALOGUE: dict[str, str] = {
     "recommend.not_run": "No ejecutado ({count}): ver los comandos en la sección 2.",
     # analyze
     "analyze.scope": "Juzgado sin el modelo: comparación de hashes, estadísticas y vida, y el rho guardado, nada más.",
+    "analyze.scope_model": (
+        "Trazas completas, verificadas de nuevo en float64 con el modelo; kernels y tokens según lo registrado."
+    ),
+    "analyze.model_mode": "--model va con --mode kv_aligned: as_designed compara bytes y no necesita modelo",
     "analyze.not_a_folder": "{path} no es una carpeta; indique la carpeta que contiene los archivos *_trace.jsonl",
     "analyze.skipped": "se omitieron {count} trazas de otros modos en la carpeta",
     # artefactos
