@@ -18,7 +18,7 @@ from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, last_logits
 from pytest_greta.engine.spec import ModelConfig, ModelSource
 from pytest_greta.plan import expand
-from pytest_greta.probe import run_judged
+from pytest_greta.probing import run_judged
 from pytest_greta.report.terminal import failure_text
 from pytest_greta.result import ProbeResult
 from pytest_greta.settings import RunSettings

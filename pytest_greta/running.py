@@ -78,7 +78,7 @@ def run(config: pytest.Config, probe: Probe, settings: RunSettings) -> ProbeResu
     _log(probe, settings, f"start {settings.where} {settings.nodeid}")
 
     def call() -> ProbeResult:
-        from pytest_greta.probe import run_probe
+        from pytest_greta.probing import run_probe
 
         return run_probe(probe, settings)
 

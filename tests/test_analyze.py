@@ -18,7 +18,7 @@ from pytest_greta.analysis import judge_file
 from pytest_greta.artifacts import RunFolder
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import RunPlan
-from pytest_greta.probe import Judged, judge
+from pytest_greta.probing import Judged, judge
 from pytest_greta.trace.hashing import digest
 from pytest_greta.trace.jsonl import write_trace
 from pytest_greta.trace.reading import load_trace, read_trace

@@ -9,7 +9,7 @@ import pytest
 from pytest_greta.cases.loader import load_suite
 from pytest_greta.cases.model import Probe
 from pytest_greta.plan import expand
-from pytest_greta.probe import run_probe
+from pytest_greta.probing import run_probe
 from pytest_greta.result import ProbeResult
 from pytest_greta.settings import RunSettings
 

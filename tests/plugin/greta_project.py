@@ -21,8 +21,8 @@ STUB = Path(__file__).with_name("stub_probe.py")
 
 CONFTEST = f"""
 import importlib.util, sys
-spec = importlib.util.spec_from_file_location("pytest_greta.probe", {str(STUB)!r})
-sys.modules["pytest_greta.probe"] = module = importlib.util.module_from_spec(spec)
+spec = importlib.util.spec_from_file_location("pytest_greta.probing", {str(STUB)!r})
+sys.modules["pytest_greta.probing"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 """
 

@@ -1,4 +1,4 @@
-"""Stands for ``pytest_greta.probe`` in the tests of the plugin: a case's id says what its probe does."""
+"""Stands for ``pytest_greta.probing`` in the tests of the plugin: a case's id says what its probe does."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_importing_the_plugin_loads_nothing_heavy_and_takes_under_50_ms(tmp_path
 
 @pytest.mark.parametrize("args", [[], ["-n", "1"]])
 def test_a_run_without_cases_loads_nothing_heavy(project: Project, args: list[str]) -> None:
-    project.conftest("sys.modules.pop('pytest_greta.probe')")
+    project.conftest("sys.modules.pop('pytest_greta.probing')")
     (project.path / "conftest.py").write_text("")
     (project.path / "data.yaml").write_text("a: 1")
     project.pytester.makepyfile(f"import sys\ndef test_it(): assert not {{*{HEAVY!r}}} & set(sys.modules)")
