@@ -21,7 +21,9 @@ def rotate(x: NDArray[Any], positions: NDArray[np.int32], layer: LayerConfig) ->
         inverse = inverse / np.asarray(layer.rope_factors, np.float64)
     angle = positions[:, None].astype(np.float64) * inverse
     cos, sin = np.cos(angle).astype(np.float32)[:, None], np.sin(angle).astype(np.float32)[:, None]
-    first, second = (slice(0, half), slice(half, dim)) if layer.rope_style == "half" else (slice(0, dim, 2), slice(1, dim, 2))
+    first, second = (
+        (slice(0, half), slice(half, dim)) if layer.rope_style == "half" else (slice(0, dim, 2), slice(1, dim, 2))
+    )
     a, b = x[..., first].astype(np.float32), x[..., second].astype(np.float32)
     y = x.copy()
     y[..., first] = (a * cos - b * sin).astype(x.dtype)

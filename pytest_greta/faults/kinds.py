@@ -37,7 +37,13 @@ _ALL = (
         "GRETA B3.8, B3.16, B3.33-36, B3.40",
         ("q_proj", "k_proj", "v_proj", "o_proj", "embed_out", "logits"),
     ),
-    Kind("split_merge", "kernel", 1, "partial results combined without rescaling", "flash-attention 1217, rocm-libraries 12229"),
+    Kind(
+        "split_merge",
+        "kernel",
+        1,
+        "partial results combined without rescaling",
+        "flash-attention 1217, rocm-libraries 12229",
+    ),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in _ALL}
