@@ -1,14 +1,14 @@
 """Where a wrong attention output came from: the other readings of the cache that could explain it.
 
 Each hypothesis recomputes the flagged query over other keys or with another scale; the one whose lse and output lie
-within their own bounds names the cause. A hypothesis is a function from one query of one head to the calls to try:
+within their own bounds names the cause. A hypothesis is a function from one flagged query to the calls to try:
 window, mask, other layers, other sequences, pages and previous bytes are further entries of ``HYPOTHESES``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,26 +23,45 @@ _TRIED = 4
 """Flagged positions, and heads, that a hypothesis must explain; more would say nothing new."""
 
 
-Hypothesis = Callable[[Call, int, int], Iterator[tuple[str, Call]]]
-"""(the call, row index, head) -> (what is tried, in words; the call as it would have been)."""
+@dataclass(frozen=True)
+class Suspect:
+    """One flagged query of one head. ``row``: its index in the call. ``lse``: as stored, None where it was not."""
+
+    call: Call
+    row: int
+    position: int
+    head: int
+    lse: float | None
+
+    @property
+    def kv_head(self) -> int:
+        """The one that it should have read."""
+        return self.head // (int(self.call.q.shape[1]) // int(self.call.k.shape[1]))
+
+    def over(self, kv_head: int | None = None) -> Call:
+        """The call of this query alone, over any kv head."""
+        return self.call.one(self.row, self.head, self.kv_head if kv_head is None else kv_head)
 
 
-def _kv_head(call: Call, row: int, head: int) -> Iterator[tuple[str, Call]]:
-    own = _own(call, head)
-    for other in range(call.k.shape[1]):
-        if other != own:
-            yield f"kv head {other} in place of {own}", call.one(row, head, other)
+Hypothesis = Callable[[Suspect], Iterator[tuple[str, Call]]]
+"""A flagged query -> (what is tried, in words; the call as it would have been)."""
 
 
-def _kv_len(call: Call, row: int, head: int) -> Iterator[tuple[str, Call]]:
+def _kv_head(suspect: Suspect) -> Iterator[tuple[str, Call]]:
+    for other in range(suspect.call.k.shape[1]):
+        if other != suspect.kv_head:
+            yield f"kv head {other} in place of {suspect.kv_head}", suspect.over(other)
+
+
+def _kv_len(suspect: Suspect) -> Iterator[tuple[str, Call]]:
     """One key too few at either end, or one too many: the next row, or one that nobody wrote (zero)."""
-    own = call.one(row, head, _own(call, head))
+    own = suspect.over()
     start, stop = int(own.rows.start[0]), int(own.rows.stop[0])
 
     def seen(start: int, stop: int) -> Rows:
         return Rows(np.array([start]), np.array([stop]), own.rows.slot)
 
-    if stop - start > 1:
+    if stop > start:
         yield "without the last key", replace(own, rows=seen(start, stop - 1))
         yield "without the first key", replace(own, rows=seen(start + 1, stop))
     if stop < len(own.k):
@@ -53,16 +72,36 @@ def _kv_len(call: Call, row: int, head: int) -> Iterator[tuple[str, Call]]:
     yield "with one key that was never written", replace(own, k=k, v=v, rows=seen(start, stop + 1))
 
 
-def _scale(call: Call, row: int, head: int) -> Iterator[tuple[str, Call]]:
-    own = call.one(row, head, _own(call, head))
+def _scale(suspect: Suspect) -> Iterator[tuple[str, Call]]:
+    """A scale of 1, doubled or applied twice, and whatever factor the stored lse asks for."""
+    own = suspect.over()
     scale = own.options.scale
-    for words, other in (
-        ("softmax scale 1", 1.0),
-        ("softmax scale doubled", 2.0 * scale),
-        ("softmax scale halved", 0.5 * scale),
-        ("softmax scale applied twice", scale * scale),
-    ):
-        yield words, replace(own, options=replace(own.options, scale=other))
+
+    def scaled(other: float) -> Call:
+        return replace(own, options=replace(own.options, scale=other))
+
+    yield "softmax scale 1", scaled(1.0)
+    yield "softmax scale doubled", scaled(2.0 * scale)
+    yield "softmax scale applied twice", scaled(scale * scale)
+    # one key fits any scale, so that it proves nothing
+    if suspect.lse is not None and own.rows.stop[0] - own.rows.start[0] > 1:
+        factor = _root(lambda x: float(next(scaled(x * scale).softmax()).lse[0, 0]) - float(suspect.lse or 0.0))
+        if factor is not None:
+            yield f"softmax scale times {factor:.4g}", scaled(factor * scale)
+
+
+def _root(f: Callable[[float], float]) -> float | None:
+    """A root of a smooth function near 1, by secants; None where they do not settle on a positive one."""
+    a, b = 1.0, 1.0 + 2.0**-10
+    fa, fb = f(a), f(b)
+    for _ in range(60):
+        if not np.isfinite(fb) or fa == fb:
+            break
+        a, b, fa = b, b - fb * (b - a) / (fb - fa), fb
+        fb = f(b)
+        if abs(b - a) <= 2.0**-40 * abs(b):
+            return b if b > 0.0 else None
+    return b if b > 0.0 and fb == 0.0 else None
 
 
 HYPOTHESES: Mapping[str, Hypothesis] = {"kv_head": _kv_head, "kv_len": _kv_len, "qk_scale": _scale}
@@ -74,28 +113,29 @@ def provenance(check: StageCheck, call: Call, stored: Mapping[str, Tap]) -> tupl
 
     A hypothesis must explain every flagged position and head that is tried, lse and output both.
     """
-    places = [
-        (int(np.searchsorted(call.positions, position)), position, head)
-        for position in _few(check.positions)
+    suspects = [
+        Suspect(call, row, position, head, _lse(stored, position, head))
+        for row, position in ((int(np.searchsorted(call.positions, p)), p) for p in _few(check.positions))
         for head in _few(check.heads)
     ]
-    flagged = [
-        place for place in places if not _fits(call.one(place[0], place[2], _own(call, place[2])), *place[1:], stored)
-    ]
+    flagged = [s for s in suspects if not _fits(s.over(), s, stored)]
     if not flagged:
         return "", ""
     for cause, hypothesis in HYPOTHESES.items():
-        words = [
-            next((w for w, other in hypothesis(call, row, head) if _fits(other, position, head, stored)), "")
-            for row, position, head in flagged
-        ]
-        if all(words):
-            return cause, f"fits {words[0]}"
+        words = ""
+        for suspect in flagged:
+            fitting = next((w for w, other in hypothesis(suspect) if _fits(other, suspect, stored)), "")
+            words = words or fitting
+            if not fitting:
+                break
+        else:
+            return cause, f"fits {words}"
     return "", ""
 
 
-def _own(call: Call, head: int) -> int:
-    return head // (int(call.q.shape[1]) // int(call.k.shape[1]))
+def _lse(stored: Mapping[str, Tap], position: int, head: int) -> float | None:
+    tap = stored.get("lse")
+    return float(tap.row(position)[head]) if tap is not None and position in tap.positions else None
 
 
 def _few(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -103,12 +143,12 @@ def _few(values: tuple[int, ...]) -> tuple[int, ...]:
     return values if len(values) <= _TRIED else values[: _TRIED // 2] + values[-_TRIED // 2 :]
 
 
-def _fits(call: Call, position: int, head: int, stored: Mapping[str, Tap]) -> bool:
-    reference = call.reference()
+def _fits(call: Call, suspect: Suspect, stored: Mapping[str, Tap]) -> bool:
+    reference, head = call.reference(), suspect.head
     return all(
-        _within(reference.lse if name == "lse" else reference.out, tap.row(position)[None, head : head + 1])
+        _within(reference.lse if name == "lse" else reference.out, tap.row(suspect.position)[None, head : head + 1])
         for name, tap in stored.items()
-        if position in tap.positions
+        if suspect.position in tap.positions
     )
 
 

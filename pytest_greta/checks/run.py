@@ -117,6 +117,7 @@ class _Walk:
         self.numerics = {p: numerics.get(p, numerics.get(phase_of(p), Numerics())) for p in CALLS}
         self.model_numerics = model_numerics
         self._angles: dict[Any, ref.Angles] = {}
+        self._wrong: dict[str, int] = {}
         self._attention: dict[tuple[str, int], tuple[Call, AttentionReference]] = {}
         self._by_op: Mapping[str, Callable[[StageSpec], list[StageCheck]]] = {
             "embedding": self._embedding,
@@ -290,7 +291,9 @@ class _Walk:
         return checks
 
     def _explained(self, check: StageCheck, call: Call) -> StageCheck:
-        if check.grade == "ok":
+        """With its provenance, in the first layer of a path that is wrong: what follows there is seldom another
+        fault."""
+        if check.grade == "ok" or self._wrong.setdefault(check.path, check.layer) != check.layer:
             return check
         stored = {
             name: tap
@@ -320,7 +323,8 @@ class _Walk:
             )
         if reference.y.shape != stored.shape:
             fields = (reference.y, reference.b_det, reference.b_sqrt, reference.b_sqrt2)
-            reference = Reference(*(None if x is None else x.reshape(stored.shape) for x in fields))  # type: ignore[arg-type]
+            reference = Reference(*(None if x is None else x.reshape(stored.shape) for x in fields))  # type:
+            ignore[arg - type]
         return judge(reference, stored, [f.group for f in found], _place(spec, stored), statistical=statistical)
 
 

@@ -137,8 +137,6 @@ def test_decode_attends_over_the_prefix_runs_rows_and_its_own():
 )
 @pytest.mark.parametrize("act", ["f32", "bf16"])
 def test_faults_are_found_where_they_are(broken, expected, act):
-    if broken.path == "full" and broken.length:
-        broken = replace(broken, length=1)  # row 0 has no key to lose
     assert flagged(checks_of(Tiny(1, act, act, broken=broken))) == expected
 
 
@@ -153,7 +151,9 @@ def test_faults_are_found_where_they_are(broken, expected, act):
         (Break(scale=8**0.5), "qk_scale", "softmax scale 1"),
         (Break(scale=2.0), "qk_scale", "doubled"),
         (Break(scale=8**-0.5), "qk_scale", "twice"),
-        (Break(scale=1.1), "", ""),
+        (Break(scale=1.1), "qk_scale", "times 1.1"),
+        (Break(scale=0.7), "qk_scale", "times 0.7"),
+        (Break("prefix", length=-1), "kv_len", "without the last key"),
     ],
 )
 @pytest.mark.parametrize("act", ["f32", "bf16"])
@@ -163,6 +163,18 @@ def test_provenance_names_the_cause(broken, cause, words, act):
     for check in wrong:
         assert check.cause == cause, check
         assert words in check.note
+
+
+def test_provenance_says_nothing_where_nothing_fits():
+    """Noise on the output and the lse is no other reading of the cache."""
+
+    def noise(path, key, values):
+        if path in ("decode", "full") and key.layer == 1 and key.stage in ("lse", "attn_out"):
+            return (values + np.random.default_rng(0).standard_normal(values.shape) * 0.05).astype(values.dtype)
+        return values
+
+    wrong = [c for c in checks_of(Tiny(2, spoil=noise)) if c.rho > 1]
+    assert {(c.path, c.cause) for c in wrong} == {("decode", ""), ("full", "")}
 
 
 def test_only_the_layers_asked_for_are_judged():

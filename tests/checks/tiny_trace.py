@@ -194,6 +194,9 @@ class Tiny:
         lse, out = np.empty((len(q), HEADS), f32), np.empty((len(q), HEADS, DIM), f32)
         for r, row in enumerate(rows):
             n = int(row) + 1 + broken.length
+            if n == 0:
+                lse[r], out[r] = -np.inf, 0
+                continue
             for h, g in enumerate(broken.heads):
                 s = k[:n, g] @ q[r, h].astype(f32) * f32(DIM**-0.5 * broken.scale)
                 p = np.exp(s - s.max())
