@@ -52,6 +52,8 @@ DIRECTIONS = {"": 0, "forward": 1, "reverse": 2}
 TILE_ORIGINS = {"": 0, "zero": 1, "window": 2}
 MAX_UPDATES = {"": 0, "every_tile": 1, "lazy": 2, "none": 3}
 MOST_COUNTERS = 64
+UNWRITTEN = np.uint32(0x7FC0DEAD)
+"""A NaN that no arithmetic makes: what lse holds until the library fills it."""
 _NEVER_CLOSED: dict[str, Any] = {}
 """By path. cffi closes a library with its last reference, but a runtime that it brought (OpenMP, HIP) may have threads
 waiting in the code that would be unmapped."""
@@ -150,9 +152,14 @@ class NativeBackend:
 
     def open(self, config: SessionConfig) -> NativeSession:
         keep: list[Any] = []
-        c_config = _c_config(self._ffi, config, keep)
+        try:
+            c_config = _c_config(self._ffi, config, keep)
+        except OverflowError as error:
+            raise ValueError(f"a number of the configuration does not fit the ABI: {error}") from error
         handle = self._ffi.new("greta_session **")
         self.check(self._lib.greta_open(c_config, handle))
+        if handle[0] == self._ffi.NULL:
+            raise BackendError("GRETA_INTERNAL", f"greta_open of {self.path} says GRETA_OK and gives no session")
         return NativeSession(self, handle[0], config)
 
     def set_fault(
@@ -354,7 +361,7 @@ class NativeSession:
         self._ffi = backend._ffi
         self._lib = backend._lib
         self._present = backend._present
-        self._handle = handle
+        self._handle = self._ffi.gc(handle, self._lib.greta_close)
         self.config = config
         self._act = DTYPES[config.act_dtype]
         self._kv = DTYPES[config.kv_dtype]
@@ -369,7 +376,7 @@ class NativeSession:
 
     def close(self) -> None:
         if self._handle is not None:
-            self._lib.greta_close(self._handle)
+            self._ffi.release(self._handle)
             self._handle = None
 
     def attend(
@@ -384,8 +391,9 @@ class NativeSession:
             else self._tensor(name, rows, (len(rows), c.n_kv_heads, dim), self._act, keep)
             for name, rows, dim in (("k_new", k_new, c.head_dim_qk), ("v_new", v_new, c.head_dim_v))
         ]
-        out = np.zeros((batch.n_tokens, c.n_heads, c.head_dim_v), self._act.numpy)
-        lse = np.zeros((batch.n_tokens, c.n_heads, 1), np.float32)
+        # NaN, not 0: a row that the library forgets must not look like an empty one
+        out = np.full((batch.n_tokens, c.n_heads, c.head_dim_v), np.nan, self._act.numpy)
+        lse = np.full((batch.n_tokens, c.n_heads, 1), UNWRITTEN).view(np.float32)
         self._call(
             "attend",
             layer,
@@ -397,7 +405,7 @@ class NativeSession:
             self._tensor("lse", lse, lse.shape, DTYPES["f32"], keep),
         )
         self.sync()
-        return out, lse[:, :, 0]
+        return out, None if (lse.view(np.uint32) == UNWRITTEN).all() else lse[:, :, 0]
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         c = self.config
@@ -417,6 +425,8 @@ class NativeSession:
 
     def kv_read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
         c = self.config
+        if count > c.max_len:
+            raise ValueError(f"count is {count}, expected 0 .. max_len {c.max_len}")
         k = np.zeros((max(count, 0), c.n_kv_heads, c.head_dim_qk), self._kv.numpy)
         v = np.zeros((max(count, 0), c.n_kv_heads, c.head_dim_v), self._kv.numpy)
         self._call("kv_read", layer, seq, start, count, self._buffer(k), self._buffer(v))

@@ -209,6 +209,16 @@ def test_the_words_of_a_configuration_are_checked() -> None:
             backend().open(config(**changes))  # type: ignore[arg-type]
 
 
+def test_numbers_that_do_not_fit_the_abi() -> None:
+    with pytest.raises(ValueError, match="a number of the configuration does not fit the ABI"):
+        backend().open(config(max_len=2**40))
+    with (
+        backend().open(config()) as session,
+        pytest.raises(ValueError, match=r"count is 49, expected 0 \.\. max_len 48"),
+    ):
+        session.kv_read(0, 0, 0, 49)
+
+
 def test_a_closed_session_says_so() -> None:
     session = backend().open(config())
     session.close()

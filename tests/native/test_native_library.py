@@ -17,7 +17,9 @@ from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
 DESCRIBE = r'{"name":"mine","kernels":{"prefill":"p","decode":"d"}}'
 
 
-def library(describe: str = DESCRIBE, abi: str = "GRETA_ABI_VERSION", attend: str = "greta_attend") -> str:
+def library(
+    describe: str = DESCRIBE, abi: str = "GRETA_ABI_VERSION", attend: str = "greta_attend", lse: str = "43"
+) -> str:
     """The smallest user library: the five required functions."""
     quoted = "nullptr" if describe == "NULL" else f'R"greta({describe})greta"'
     return f"""
@@ -27,7 +29,7 @@ extern "C" __attribute__((visibility("default"))) greta_status {attend}(greta_se
     const greta_batch *, const greta_tensor *, const greta_tensor *, const greta_tensor *, const greta_tensor *out,
     const greta_tensor *lse) {{
   static_cast<float *>(out->data)[0] = 42;
-  static_cast<float *>(lse->data)[0] = 43;
+  if ({lse}) static_cast<float *>(lse->data)[0] = {lse};
   return GRETA_OK;
 }}
 int32_t greta_abi_version(void) {{ return {abi}; }}
@@ -60,6 +62,14 @@ def test_a_library_with_the_five_functions_is_enough(tmp_path: Path) -> None:
     for layers, message in ((9, "GRETA_DEVICE_ERROR: the library gives no reason"), (8, "status 99: ")):
         with pytest.raises(BackendError, match=message):
             mine.open(config(n_layers=layers))
+
+
+def test_what_a_library_leaves_unwritten_is_not_taken_for_a_result(tmp_path: Path) -> None:
+    mine = native.load(compile_library(tmp_path, library(lse="0")))
+    with mine.open(config()) as session:
+        out, lse = session.attend(0, "prefill", batch([1], [1]), np.ones((1, 4, 16), np.float32))
+    assert lse is None
+    assert np.isnan(out.flat[1:]).all()
 
 
 def test_a_declared_function_that_is_not_exported_is_no_feature(tmp_path: Path) -> None:
@@ -144,7 +154,7 @@ def test_importing_the_package_loads_no_native_code() -> None:
 
 
 def test_a_library_that_has_started_threads_is_never_unmapped() -> None:
-    """dlclose under waiting OpenMP threads is a crash a moment later; 8e6 multiplications make the library start some."""
+    """dlclose under waiting OpenMP threads is a crash a moment later; this much work makes the library start some."""
     code = """
 import gc, time
 import numpy as np
@@ -158,8 +168,8 @@ native._NEVER_CLOSED.clear()
 gc.collect()
 time.sleep(0.3)
 """
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    assert done.returncode == 0
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_the_built_in_library_describes_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_the_two_styles_and_neighbouring_positions_differ() -> None:
             session.rope(0, "decode", b, q, k)
         results.add(q.tobytes())
     assert len(results) == 3
+
+
+def test_threads_change_no_byte() -> None:
+    """Large enough for a second thread."""
+    n, rng, results = 3000, np.random.default_rng(0), set()
+    q, k = randn(rng, (n, 12, 128), "bf16"), randn(rng, (n, 6, 128), "bf16")
+    b = Batch(int32([0, n]), int32([n]), int32(range(n)), int32(range(n)), int32([0]))
+    for threads in (1, 2):
+        mine = q.copy(), k.copy()
+        c = config(n_heads=12, n_kv_heads=6, head_dim_qk=128, max_len=n, act_dtype="bf16", threads=threads)
+        with backend().open(replace(c, layers=(LayerConfig(),))) as session:
+            session.rope(0, "prefill", b, *mine)
+        results.add(mine[0].tobytes() + mine[1].tobytes())
+    assert len(results) == 1
 
 
 def test_no_rope_leaves_the_arrays() -> None:
