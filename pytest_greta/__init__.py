@@ -1,7 +1,7 @@
 """pytest-greta: prefill/decode drift as test assertions.
 
-Importing this imports nothing else: names are loaded when they are first used, so that the pytest plugin costs no time in
-projects that merely have it installed.
+Importing this imports nothing else: names are loaded when they are first used, so that the pytest plugin costs no time
+in projects that merely have it installed.
 """
 
 from __future__ import annotations

@@ -99,8 +99,9 @@ def probe(
 ) -> Run:
     """Run one probe: prefill against decode of ``ids`` (token ids, or text for the model's tokenizer).
 
-    ``keys`` are those of a case file: ``kv_dtype``, ``page_size``, ``steps``, ``schedule``, ``gemm``, ``seed``, ``layers``, ... The run says
-    what was found and raises nothing for a mismatch: see ``Run.verdict`` and ``Run.assert_aligned``.
+    ``keys`` are those of a case file: ``kv_dtype``, ``page_size``, ``steps``, ``schedule``, ``gemm``, ``seed``,
+    ``layers``, ... The run says what was found and raises nothing for a mismatch: see ``Run.verdict`` and
+    ``Run.assert_aligned``.
     """
     loaded = load_model(model) if isinstance(model, str) else model
     settings = settings or RunSettings()

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _schema(args: argparse.Namespace) -> int:
+def _schema(_: argparse.Namespace) -> int:
     from pytest_greta.cases.schema import schema_text
 
     print(schema_text())

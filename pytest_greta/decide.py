@@ -44,7 +44,8 @@ WHO = {
     "wwr": "who.both_separately",
     "www": "who.both",
 }
-"""prefill / decode / aligned right (r) or wrong (w) at one layer's attention: who is to blame. ``rrw`` is the harness."""
+"""prefill / decode / aligned right (r) or wrong (w) at one layer's attention: who is to blame. ``rrw`` is the
+harness."""
 
 
 def decide_kv_aligned(
@@ -72,9 +73,7 @@ def decide_kv_aligned(
         failure = _first_failure(culprit, main, wrong, compared)
         if culprit.overflow:
             where = {"layer": culprit.layer, "stage": culprit.stage}
-            return replace(
-                inconclusive(base, (Breach("overflow", where),)), finding="OVERFLOW", first_failure=failure
-            )
+            return replace(inconclusive(base, (Breach("overflow", where),)), finding="OVERFLOW", first_failure=failure)
         scenario = _scenario(culprit, main)
         return replace(base, status=KV_MISMATCH, scenario=scenario, hypothesis="H1", first_failure=failure)
 
@@ -161,7 +160,11 @@ def _first_failure(
         causes = (*causes, *_who(culprit.layer, wrong))
     worst = max(same, key=lambda c: c.rho)
     hashes = next(
-        ((b.left_hash, b.right_hash) for b in compared if (b.layer, b.stage) == (culprit.layer, culprit.stage) and not b.equal),
+        (
+            (b.left_hash, b.right_hash)
+            for b in compared
+            if (b.layer, b.stage) == (culprit.layer, culprit.stage) and not b.equal
+        ),
         None,
     )
     return FirstFailure(

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+_finfo: Any = ml_dtypes.finfo  # untyped in ml_dtypes
+
 
 @dataclass(frozen=True)
 class DType:
@@ -36,15 +38,15 @@ class DType:
     @property
     def max(self) -> float:
         """Largest finite value."""
-        return float(ml_dtypes.finfo(self.numpy).max)
+        return float(_finfo(self.numpy).max)
 
     @property
     def smallest_normal(self) -> float:
-        return float(ml_dtypes.finfo(self.numpy).smallest_normal)
+        return float(_finfo(self.numpy).smallest_normal)
 
     @property
     def smallest_subnormal(self) -> float:
-        return float(ml_dtypes.finfo(self.numpy).smallest_subnormal)
+        return float(_finfo(self.numpy).smallest_subnormal)
 
     @property
     def has_inf(self) -> bool:

@@ -129,8 +129,8 @@ def _stages(trace: Trace, stages: Sequence[StageSpec]) -> Iterable[Breach]:
 def _dead(trace: Trace) -> Iterable[Breach]:
     """A stage that is all zero in every layer of one run and alive in another is a dead tap, not a mismatch.
 
-    A stage that is dead in one layer only is a mismatch, and the checks say so; so is a cache row that reads as zero: it
-    was written elsewhere.
+    A stage that is dead in one layer only is a mismatch, and the checks say so; so is a cache row that reads as zero:
+    it was written elsewhere.
     """
     alive: dict[str, dict[str, bool]] = {}
     for path in RUNS:
@@ -161,7 +161,8 @@ def _shared(trace: Trace) -> Iterable[Breach]:
 
 
 def must_hold(trace: Trace) -> FirstFailure | None:
-    """What must be equal or alive even where drift is expected: ``embed_out`` bytes, shapes, finite values, live rows."""
+    """What must be equal or alive even where drift is expected: ``embed_out`` bytes, shapes, finite values, live
+    rows."""
     for row in range(trace.n_prefix, trace.n_prefix + trace.steps):
         left, right = trace.tap("full", MODEL, "embed_out"), trace.tap("decode", MODEL, "embed_out")
         if left is not None and right is not None and left.row(row).tobytes() != right.row(row).tobytes():

@@ -51,8 +51,8 @@ def run_probe(probe: Probe, settings: RunSettings) -> ProbeResult:
 def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tuple[ProbeResult, Judged]:
     """Run and judge one probe of a loaded model.
 
-    Raises ``ModelError``/``ModelMissing``, ``BackendMissing`` and ``Unsupported`` where it cannot be run here, ``CaseError`` where
-    the case asks for something that the model cannot do.
+    Raises ``ModelError``/``ModelMissing``, ``BackendMissing`` and ``Unsupported`` where it cannot be run here,
+    ``CaseError`` where the case asks for something that the model cannot do.
     """
     started = time.perf_counter()
     wanted, case = probe.settings, probe.case
@@ -102,7 +102,7 @@ def judge(source: ModelSource, plan: RunPlan, backends: Mapping[Phase, Attention
     libraries: dict[Phase, Library] = {phase: unique[id(backends[phase])] for phase in PHASES}
     _require_features(plan, libraries)
     trace = trace_probe(source, plan, libraries)
-    numerics = {phase: declared(libraries[phase], phase, plan) for phase in PHASES}
+    numerics: dict[str, Numerics] = {phase: declared(libraries[phase], phase, plan) for phase in PHASES}
     return judge_trace(trace, source, {p: lib.description for p, lib in libraries.items()}, numerics, mode)
 
 
@@ -159,7 +159,7 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
     if len(tokens) < steps + 1:
         raise CaseError(
             where,
-            f"prompt: {len(tokens)} token(s); expected at least {steps + 1}: {steps} decoded after a prefill of 1 or more",
+            f"prompt: {len(tokens)} token(s); expected at least {steps + 1}, of which {steps} decoded after a prefill",
         )
     if len(tokens) > context:
         raise CaseError(where, f"prompt: {len(tokens)} tokens; the context holds {context}: shorten the prompt")

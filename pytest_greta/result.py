@@ -1,7 +1,7 @@
 """The outcome of one probe: all that a report needs, nothing that a report does not.
 
-``to_plain`` is the one gate through which anything leaves a test item: under xdist a single NumPy scalar in a report ends
-the worker. Only str, int, float, bool, None, list and dict come out.
+``to_plain`` is the one gate through which anything leaves a test item: under xdist a single NumPy scalar in a report
+ends the worker. Only str, int, float, bool, None, list and dict come out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class AttentionStat:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One probe. ``verdict`` is None where it was not run; then ``not_run`` says why and ``mend`` what would change it."""
+    """One probe. ``verdict`` is None where it was not run; then ``not_run`` says why and ``mend`` what would change
+    it."""
 
     suite: str
     case: str
@@ -77,12 +78,11 @@ def to_plain(value: Any) -> Any:
 
     Raises ``TypeError`` for anything else, an array included: an array in a report is a mistake.
     """
-    if value is None or isinstance(value, (str, bool)):
-        return str(value) if isinstance(value, str) else value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
+    if value is None or isinstance(value, bool):
+        return value
+    for plain in (str, int, float):  # subclasses too: numpy.float64 is a float, and must not leave as one
+        if isinstance(value, plain):
+            return plain(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -97,13 +97,13 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     """The inverse of ``to_plain`` for a dataclass. Unknown keys are ignored, so that old readers read new files."""
-    hints = _hints(cls)
+    hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return cls(**{k: _build(hints[k], v) for k, v in data.items() if k in known})
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

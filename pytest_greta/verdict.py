@@ -1,4 +1,5 @@
-"""The words of a verdict: statuses, scenarios, findings, and what stands beside them. ``decide.py`` chooses among them."""
+"""The words of a verdict: statuses, scenarios, findings, and what stands beside them. ``decide.py`` chooses among
+them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ def differs(stage: str, right: str = "decode", layer: int = 2) -> ByteCheck:
     return ByteCheck(layer, stage, "", "full", right, "aa", "bb", 1, (9,), 1e-6)
 
 
-HEALTHY = [check(s) for s in ("q_proj", "k_proj", "v_proj", "q_rope", "k_rope", "kv_write", "kv_read", "lse", "attn_out")]
+HEALTHY = [
+    check(s) for s in ("q_proj", "k_proj", "v_proj", "q_rope", "k_rope", "kv_write", "kv_read", "lse", "attn_out")
+]
 
 
 def with_wrong(*wrong: StageCheck) -> list[StageCheck]:

@@ -1,7 +1,7 @@
 """What an attention library looks like from Python: the C ABI of ``greta_attn.h``, name for name, over arrays.
 
-Whoever implements ``AttentionBackend`` and ``AttentionSession`` can be probed. Only ``open``, ``attend`` and ``close`` are
-required of a session; the other methods are capabilities, named in ``Description.features``.
+Whoever implements ``AttentionBackend`` and ``AttentionSession`` can be probed. Only ``open``, ``attend`` and ``close``
+are required of a session; the other methods are capabilities, named in ``Description.features``.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class Batch:
 class Numerics:
     """What one phase of a library declares of its arithmetic, and is then held to.
 
-    The names, values and defaults are the table of declarations in ``docs/concepts/numerics.md``. ``tile`` and ``splits``
-    of 0 mean undeclared.
+    The names, values and defaults are the table of declarations in ``docs/concepts/numerics.md``. ``tile`` and
+    ``splits`` of 0 mean undeclared.
     """
 
     tile: int = 0
@@ -189,12 +189,14 @@ class Description:
 
 
 class AttentionSession(Protocol):
-    """``greta_session``. Shapes as in ``greta_attn.h``; a batch's arrays and all tensors are C-contiguous NumPy arrays."""
+    """``greta_session``. Shapes as in ``greta_attn.h``; a batch's arrays and all tensors are C-contiguous NumPy
+    arrays."""
 
     def attend(
         self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None
     ) -> tuple[Array, NDArray[np.float32] | None]:
-        """q [n_tokens, n_heads, dqk] -> out [n_tokens, n_heads, dv] in q's dtype, lse float32 [n_tokens, n_heads] | None."""
+        """q [n_tokens, n_heads, dqk] -> out [n_tokens, n_heads, dv] in q's dtype, lse float32 [n_tokens, n_heads] |
+        None."""
         ...
 
     def close(self) -> None: ...

@@ -1,6 +1,7 @@
 """A full session over a library that has only the required functions.
 
-The decoder always sees the whole protocol; what the library lacks is done here, and ``Completed.done_by_engine`` says what.
+The decoder always sees the whole protocol; what the library lacks is done here, and ``Completed.done_by_engine`` says
+what.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def open_backends(
 ) -> dict[Phase, AttentionBackend]:
     """The library of each phase; one object where both phases name the same.
 
-    ``spec``: the value of the case's ``backend``. ``base``: relative paths start there. ``faulty``: the twin with faults.
-    Raises ``UnknownBackend``, ``BackendMissing``, or ``Unsupported`` where a library has no twin.
+    ``spec``: the value of the case's ``backend``. ``base``: relative paths start there. ``faulty``: the twin with
+    faults. Raises ``UnknownBackend``, ``BackendMissing``, or ``Unsupported`` where a library has no twin.
     """
     if isinstance(spec, Mapping) and set(spec) == set(PHASES):
         if spec["prefill"] == spec["decode"]:
@@ -46,7 +46,9 @@ def open_backends(
 def _open(spec: Any, extra: Mapping[str, Factory], base: Path, faulty: bool) -> AttentionBackend:
     if isinstance(spec, Mapping):
         if faulty:
-            raise Unsupported("faulty twin", "faults inside the kernel need a library with a faulty twin; use backend: cpu")
+            raise Unsupported(
+                "faulty twin", "faults inside the kernel need a library with a faulty twin; use backend: cpu"
+            )
         return _native(base / Path(str(spec["library"])).expanduser())
     if spec == "cpu":
         return _native(None, faulty)

@@ -78,9 +78,9 @@ class Expect:
 class Case:
     """One case, before its matrix is expanded.
 
-    ``settings`` are the scalar keys after ``defaults`` were merged in (model, backend, dtype, kv_dtype, page_size, seed,
-    layers, steps, gemm, schedule, context, timeout, contract ...), ``matrix`` the keys with a list of values, ``mode``
-    included, ``expect`` by mode.
+    ``settings`` are the scalar keys after ``defaults`` were merged in (model, backend, dtype, kv_dtype, page_size,
+    seed, layers, steps, gemm, schedule, context, timeout, contract ...), ``matrix`` the keys with a list of values,
+    ``mode`` included, ``expect`` by mode.
     """
 
     id: str
@@ -106,8 +106,8 @@ class Suite:
 class Probe:
     """One cell of a case's matrix: what one pytest item runs.
 
-    ``id`` is stable and has no brackets: ``kv_aligned`` or ``kv_aligned-bf16-page_size=16``. ``variant`` is what follows the
-    mode. ``settings`` hold every key of the schema with its value or default.
+    ``id`` is stable and has no brackets: ``kv_aligned`` or ``kv_aligned-bf16-page_size=16``. ``variant`` is what
+    follows the mode. ``settings`` hold every key of the schema with its value or default.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """A NumPy decoder around an attention library.
 
-Everything but attention, RoPE and the cache is computed here in float32 and rounded to the case's activation type at each
-stage, so that a trace holds exactly what the next stage read. Weights stay float32 in every dtype.
+Everything but attention, RoPE and the cache is computed here in float32 and rounded to the case's activation type at
+each stage, so that a trace holds exactly what the next stage read. Weights stay float32 in every dtype.
 """
 
 from __future__ import annotations

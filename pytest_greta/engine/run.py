@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,8 +104,8 @@ def last_logits(source: ModelSource, plan: RunPlan, library: Library) -> NDArray
 def checked_rows(n: int, steps: int, seed: int, boundaries: Sequence[int]) -> tuple[set[int], set[int]]:
     """The rows whose every stage is kept, for prefill(N) and for prefill(N + steps).
 
-    {0, 1, N/2, N-1}, one drawn from the seed, and both sides of the first and last tile and page boundary; all decoded rows
-    in the full run.
+    {0, 1, N/2, N-1}, one drawn from the seed, and both sides of the first and last tile and page boundary; all decoded
+    rows in the full run.
     """
     rows = {0, 1, n // 2, n - 1, int(np.random.default_rng(seed).integers(n))}
     for size in boundaries:
@@ -197,23 +197,19 @@ class _Run:
     def logits(self) -> NDArray[np.float32]:
         """Of the last position after one prefill of everything: float32 [vocab]."""
         session = self._session("prefill")
-        return self._forward(session, Tracer((), ()), "prefill", 0, len(self.ids))[-1]
+        last: NDArray[np.float32] = self._forward(session, Tracer((), ()), "prefill", 0, len(self.ids))[-1]
+        return last
 
-    def _forward(
-        self, session: Completed, tracer: Tracer, phase: Phase, start: int, count: int
-    ) -> NDArray[np.float32]:
+    def _forward(self, session: Completed, tracer: Tracer, phase: Phase, start: int, count: int) -> NDArray[np.float32]:
         plan, fault = self.plan, self.plan.inject
-        here = fault is not None and fault.phase in (phase, "both")
-        decoder = Decoder(
-            self.source.config,
-            PlantedWeights(self.source.weights, fault, self.source.config)
-            if fault and here and plants_weights(fault)
-            else self.source.weights,
-            PlantedSession(session, fault, self.source.config) if fault and here and plants_session(fault) else session,
-            self.act,
-            plan.gemm,
-            tracer,
-        )
+        config, weights = self.source.config, self.source.weights
+        target: AttentionSession = session
+        if fault is not None and fault.phase in (phase, "both"):
+            if plants_weights(fault):
+                weights = PlantedWeights(weights, fault, config)
+            elif plants_session(fault):
+                target = PlantedSession(session, fault, config)
+        decoder = Decoder(config, weights, target, self.act, plan.gemm, tracer)
         rows = np.arange(start, start + count, dtype=np.int64)
         logit_rows = {start + count - 1} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
         logits = decoder.forward(phase, self.ids[rows], rows, self._batch(start, count), logit_rows)
@@ -233,11 +229,12 @@ class _Run:
     ) -> PathTrace:
         rows = np.concatenate([np.arange(start, start + count) for _, start, count in segments]).astype(np.int64)
         library = self.libraries[phase].description
-        source = "library" if "counters" in library.features else "declared"
+        source: Literal["library", "declared"] = "library" if "counters" in library.features else "declared"
+        counted = {key: calls - (before or {}).get(key, 0) for key, calls in session.counters().items()}
         kernels = tuple(
-            KernelRun(library.name, kernel, ran, calls - (before or {}).get((ran, kernel), 0), source)  # type: ignore[arg-type]
-            for (ran, kernel), calls in sorted(session.counters().items())
-            if calls > (before or {}).get((ran, kernel), 0)
+            KernelRun(library.name, kernel, ran, calls, source)
+            for (ran, kernel), calls in sorted(counted.items())
+            if calls > 0
         )
         return PathTrace(name, self.ids[rows], rows, rows.copy(), tracer.taps(), kernels, tuple(segments))
 
@@ -292,7 +289,8 @@ class _Run:
         )
 
     def _block_table(self) -> NDArray[np.int32] | None:
-        """A seeded permutation of twice as many pages as are needed: neighbours in a sequence are not neighbours in memory."""
+        """A seeded permutation of twice as many pages as are needed: neighbours in a sequence are not neighbours in
+        memory."""
         cfg = self.config
         if cfg.page_size == 0:
             return None

@@ -50,8 +50,8 @@ Op = Literal["embedding", "same", "norm", "linear", "rope", "cache", "attention"
 class StageSpec:
     """One stage: ``op`` over the traced stages ``inputs`` with the weights ``weights`` (names of ``Weights``).
 
-    ``inputs`` may name "x_out" in a layer's "x_in": the previous layer's, or ``embed_out`` in layer 0. For ``linear`` the
-    weights are (matrix [out, in],) or (matrix, bias [out]); for ``norm`` (weight [width or head_dim],).
+    ``inputs`` may name "x_out" in a layer's "x_in": the previous layer's, or ``embed_out`` in layer 0. For ``linear``
+    the weights are (matrix [out, in],) or (matrix, bias [out]); for ``norm`` (weight [width or head_dim],).
     """
 
     layer: int

@@ -34,7 +34,7 @@ class ModelError(Exception):
         self.mend = mend
 
 
-class ModelMissing(ModelError):  # noqa: N818
+class ModelMissing(ModelError):
     """Absent, not wrong. ``kind`` is what ``--greta-require`` names: model, extra; ``mend`` the command."""
 
 

@@ -69,7 +69,8 @@ def _weights(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
-        return rng.standard_normal((rows, columns)) / np.sqrt(columns)
+        w: np.ndarray = rng.standard_normal((rows, columns)) / np.sqrt(columns)
+        return w
 
     def norm() -> np.ndarray:
         weight = rng.uniform(0.5, 1.5, WIDTH)
@@ -112,8 +113,8 @@ def _weights(seed: int) -> dict[str, np.ndarray]:
 def _add_sinks(rng: np.random.Generator, q: np.ndarray, k: np.ndarray, score: float) -> None:
     """In every second kv head, let each query look at BOS: the constant channel through wq meets BOS's through wk.
 
-    Both land in the pair of dimensions that RoPE turns slowest, so that distance hardly weakens the score. ``score``: the
-    raw dot product wanted per unit of both weights' product.
+    Both land in the pair of dimensions that RoPE turns slowest, so that distance hardly weakens the score. ``score``:
+    the raw dot product wanted per unit of both weights' product.
     """
     slow = HEAD_DIM // 2 - 1
     for kv in SINK_KV_HEADS:

@@ -12,14 +12,15 @@ from pytest_greta.trace.records import Key, Tap
 from pytest_greta.trace.stages import MODEL
 
 ALL_ROWS = frozenset({"q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "q_rope", "k_rope", "kv_write", "kv_read"})
-"""RoPE and the cache are checked on every row: one wrong row among thousands must not escape. So are their inputs kept."""
+"""RoPE and the cache are checked on every row: one wrong row among thousands must not escape. So are their inputs
+kept."""
 
 
 class Tracer:
     """Collects the taps of one path.
 
-    ``layers``: those to keep (stages outside the layers are always kept). ``rows``: the sequence rows to keep of every stage
-    that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated.
+    ``layers``: those to keep (stages outside the layers are always kept). ``rows``: the sequence rows to keep of every
+    stage that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated.
     """
 
     def __init__(self, layers: Iterable[int], rows: Iterable[int]) -> None:

@@ -31,6 +31,7 @@ def armed(backends: Sequence[AttentionBackend], fault: Inject) -> Iterator[None]
         if not isinstance(backend, FaultyTwin):
             raise Unsupported(f"fault {fault.fault}", f"library {backend.describe().name} has no faulty twin")
         twins.append(cast(FaultyTwin, backend))
+
     def number(value: int | None) -> int:
         return -1 if value is None else value
 

@@ -1,4 +1,5 @@
-"""Argument faults: planted by the harness between tap and call, so that they work on any library and no tap sees them."""
+"""Argument faults: planted by the harness between tap and call, so that they work on any library and no tap sees
+them."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def magnitude(fault: Inject) -> float:
 
 
 class PlantedSession:
-    """An ``AttentionSession`` that spoils one argument on its way in. Which calls: those of ``fault.layer`` (None: all)."""
+    """An ``AttentionSession`` that spoils one argument on its way in. Which calls: those of ``fault.layer`` (None:
+    all)."""
 
     def __init__(self, inner: AttentionSession, fault: Inject, model: ModelConfig) -> None:
         self._inner, self._fault, self._model = inner, fault, model
@@ -80,7 +82,8 @@ class PlantedSession:
         return np.where(where, values + np.int32(self._magnitude), values).astype(np.int32)
 
     def _head_order(self) -> NDArray[np.intp]:
-        """The order in which the library must see the query heads so that each meets the kv head ``magnitude`` further on.
+        """The order in which the library must see the query heads so that each meets the kv head ``magnitude`` further
+        on.
 
         With ``head`` only its group and the group it is swapped with move.
         """

@@ -48,8 +48,8 @@ class Key(NamedTuple):
 class Tap:
     """The rows of one stage.
 
-    ``positions`` int64 [R], ascending: the sequence row that each row of ``values`` belongs to (row = cache slot, not the
-    RoPE position). ``values``: see the module's table; its dtype is the storage type of the stage.
+    ``positions`` int64 [R], ascending: the sequence row that each row of ``values`` belongs to (row = cache slot, not
+    the RoPE position). ``values``: see the module's table; its dtype is the storage type of the stage.
     """
 
     positions: NDArray[np.int64]
@@ -124,7 +124,8 @@ def phase_of(path: str) -> str:
 
 
 def phase_label(path: str, position: int, n_prefix: int, last: int) -> str:
-    """The ``phase`` of a JSONL record, GRETA's spelling: ``prefill``, ``prefill_last``, ``decode0``, ``decode1``, ..."""
+    """The ``phase`` of a JSONL record, GRETA's spelling: ``prefill``, ``prefill_last``, ``decode0``, ``decode1``,
+    ..."""
     if path in PREFILL_PATHS:
         return "prefill_last" if position == last else "prefill"
     return f"decode{position - n_prefix}"

@@ -49,14 +49,14 @@ def float64_logits(source, ids: list[int]) -> np.ndarray:
             values.append((weight["v"] @ n).reshape(c.n_kv_heads, -1))
             heads = []
             for h, q in enumerate((weight["q"] @ n).reshape(c.n_heads, -1)):
-                q, g = turn(q, t), h // (c.n_heads // c.n_kv_heads)
-                s = np.array([np.dot(q, keys[j][g]) for j in range(t + 1)]) / np.sqrt(c.head_dim_qk)
+                turned, g = turn(q, t), h // (c.n_heads // c.n_kv_heads)
+                s = np.array([np.dot(turned, keys[j][g]) for j in range(t + 1)]) / np.sqrt(c.head_dim_qk)
                 e = np.exp(s - s.max())
                 heads.append(sum(e[j] * values[j][g] for j in range(t + 1)) / e.sum())
-            row = row + weight["o"] @ np.concatenate(heads)
-            n = norm(row, p + "ffn_norm")
+            attended = row + weight["o"] @ np.concatenate(heads)
+            n = norm(attended, p + "ffn_norm")
             gate = weight["gate"] @ n
-            out.append(row + weight["down"] @ (gate / (1 + np.exp(-gate)) * (weight["up"] @ n)))
+            out.append(attended + weight["down"] @ (gate / (1 + np.exp(-gate)) * (weight["up"] @ n)))
         x = np.array(out)
     return w["lm_head"].astype(np.float64) @ norm(x[-1], "final_norm")
 
@@ -80,7 +80,7 @@ def test_the_float64_forward_would_see_a_wrong_pairing(source, library):
 
 
 def test_rowwise_rows_do_not_depend_on_their_neighbours(source, library):
-    """``gemm: rowwise`` is what makes ALIGNED possible: a row's projections are the same bytes in prefill and decode."""
+    """``gemm: rowwise`` makes ALIGNED possible: a row's projections are the same bytes in prefill and decode."""
     ids = tuple(source.tokenizer.encode("row by row"))
     trace = trace_probe(source, RunPlan(ids, gemm="rowwise"), {"prefill": library, "decode": library})
     for stage in ("q_proj", "k_proj", "v_proj"):
@@ -94,8 +94,9 @@ def test_rowwise_rows_do_not_depend_on_their_neighbours(source, library):
 def test_a_trace_holds_every_stage_in_the_type_of_the_case(source, library, dtype):
     ids = tuple(source.tokenizer.encode("types"))
     trace = trace_probe(source, RunPlan(ids, act_dtype=dtype, kv_dtype=dtype), {"prefill": library, "decode": library})
+    stored = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[dtype]
     for key, tap in trace.paths["decode"].taps.items():
-        expected = "float32" if key.stage in ("lse", "logits") else {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[dtype]
+        expected = "float32" if key.stage in ("lse", "logits") else stored
         assert tap.values.dtype.name == expected, key
     assert trace.n_prefix == len(ids) - 1
 
@@ -128,7 +129,11 @@ def test_checked_rows_are_inside_and_hold_the_ends_and_the_boundaries(n):
 
 @pytest.mark.parametrize(
     ("name", "fragment"),
-    [("synthetic:lama", "did you mean synthetic:llama"), ("smolm2-135m", "smollm2-135m"), ("hf://a/b", "cannot be loaded")],
+    [
+        ("synthetic:lama", "did you mean synthetic:llama"),
+        ("smolm2-135m", "smollm2-135m"),
+        ("hf://a/b", "cannot be loaded"),
+    ],
 )
 def test_an_unknown_model_is_one_clear_line(name, fragment):
     with pytest.raises(ModelError, match=fragment) as error:

@@ -38,7 +38,13 @@ BREAKS = [
         id="three_rows_in_one_slot",
     ),
     pytest.param(
-        "rope.cpp", "a0 * table.cos[i] - b0", "a0 * table.cos[i] + b0", "q_rope", "both", "KV_MISALIGNMENT", id="rope_sign"
+        "rope.cpp",
+        "a0 * table.cos[i] - b0",
+        "a0 * table.cos[i] + b0",
+        "q_rope",
+        "both",
+        "KV_MISALIGNMENT",
+        id="rope_sign",
     ),
 ]
 
@@ -47,7 +53,15 @@ def build(source: Path, folder: Path) -> Path:
     """The CPU library of ``source``; the path of the shared object."""
     cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert cmake, "cmake is part of the extra 'dev'"
-    configure = [cmake, "-S", source, "-B", folder, "-DCMAKE_BUILD_TYPE=Release", f"-DPython_EXECUTABLE={sys.executable}"]
+    configure = [
+        cmake,
+        "-S",
+        source,
+        "-B",
+        folder,
+        "-DCMAKE_BUILD_TYPE=Release",
+        f"-DPython_EXECUTABLE={sys.executable}",
+    ]
     for command in (configure, [cmake, "--build", folder, "--target", "greta_attn", "-j2"]):
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
