@@ -38,6 +38,7 @@ CATALOGUE: dict[str, str] = {
     "word.reproduce": "reproduce",
     "word.indicator": "indicator",
     "word.indicators": "indicators",
+    "word.machine": "Machine and versions",
     "word.suite": "suite",
     "word.variant": "variant",
     "word.outcome": "outcome",

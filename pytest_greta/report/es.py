@@ -38,6 +38,7 @@ CATALOGUE: dict[str, str] = {
     "word.reproduce": "reproducir",
     "word.indicator": "indicador",
     "word.indicators": "indicadores",
+    "word.machine": "Máquina y versiones",
     "word.suite": "suite",
     "word.variant": "variante",
     "word.outcome": "resultado",

@@ -11,7 +11,7 @@ from pytest_greta.report.md import block, code, escape, paragraph, table
 from pytest_greta.report.measured import attention, environment, hashes, indicators
 from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
 from pytest_greta.report.sentence import reasons, sentence
-from pytest_greta.report.text import number
+from pytest_greta.report.text import number, shorten
 from pytest_greta.result import ProbeResult
 from pytest_greta.verdict import INCONCLUSIVE, SCENARIOS
 
@@ -156,13 +156,8 @@ def _side_by_side(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     both = {key: modes for key, modes in cases.items() if {"as_designed", "kv_aligned"} <= modes.keys()}
     if not both:
         return []
-    headers = [
-        say("word.case", lang),
-        say("word.variant", lang),
-        "as_designed",
-        "kv_aligned",
-        say("word.max_rho", lang),
-    ]
+    labels = ("case", "variant", "prompt", "tokens")
+    headers = [say(f"word.{w}", lang) for w in labels] + ["as_designed", "kv_aligned", say("word.max_rho", lang)]
 
     def cell(result: ProbeResult) -> str:
         failure = result.verdict.first_failure if result.verdict else None
@@ -173,8 +168,9 @@ def _side_by_side(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     rows = []
     for (case, variant), modes in list(both.items())[:LISTED]:
         aligned = modes["kv_aligned"]
-        rho = number(aligned.verdict.rho) if aligned.verdict else say("word.not_measured", lang)
-        rows.append([escape(case), escape(variant), cell(modes["as_designed"]), cell(aligned), rho])
+        rho = pick.rho_text(aligned.verdict) if aligned.verdict else say("word.not_measured", lang)
+        prompt = [code(shorten(aligned.prompt, 40)), str(aligned.n_tokens or "")]
+        rows.append([escape(case), escape(variant), *prompt, cell(modes["as_designed"]), cell(aligned), rho])
     return paragraph("report.side_note", lang) + table(headers, rows)
 
 

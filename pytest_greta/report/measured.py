@@ -17,6 +17,8 @@ QKV = ("q_proj", "k_proj", "v_proj", "q_rope", "k_rope", "kv_write")
 ROWS = 1500
 """Rows of hashes in one report: SmolLM2 has 180 a probe."""
 
+_NAMED = 6
+
 
 def indicators(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     headers = [say(f"word.{w}", lang) for w in ("case", "mode")]
@@ -98,19 +100,30 @@ def attention(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     return paragraph("report.stats_note", lang) + lines
 
 
+def _grid(values: Mapping[str, Any]) -> list[str]:
+    """A table of names and values; mappings of one shape (prefill, decode) stand side by side."""
+    inner = [v for v in values.values() if isinstance(v, Mapping)]
+    if len(inner) == len(values) and inner and all(v.keys() == inner[0].keys() for v in inner):
+        rows = ([escape(name), *(escape(str(v[name])) for v in inner)] for name in inner[0])
+        return table(["", *map(escape, values)], rows)
+    return table(["", ""], ([escape(name), escape(value)] for name, value in _flat(values)))
+
+
 def environment(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
-    """Of the run, and every rounding that a library declares; one table a distinct set."""
+    """Of the run, and every rounding that a library declares; one table a distinct set, with its probes."""
     lines: list[str] = []
-    seen: set[str] = set()
-    for result in results:
-        for key, values in (("", result.environment), ("report.roundings", result.roundings)):
-            flat = _flat(values)
-            if not flat or repr((key, flat)) in seen:
-                continue
-            seen.add(repr((key, flat)))
-            title = say(key, lang) if key else say("report.12", lang)
-            lines += [f"### {title}", ""] if len(seen) > 1 or key else []
-            lines += table(["", ""], ([escape(name), escape(value)] for name, value in flat))
+    for title, name in (("word.machine", "environment"), ("report.roundings", "roundings")):
+        groups: dict[str, list[ProbeResult]] = {}
+        for result in results:
+            if getattr(result, name):
+                groups.setdefault(repr(sorted(_flat(getattr(result, name)))), []).append(result)
+        for group in groups.values():
+            lines += [f"### {say(title, lang)}", ""]
+            if len(groups) > 1:
+                names = [f"{escape(r.case)} {escape(pick.mode_text(r))}" for r in group]
+                more = f" {say('failure.more', lang, count=len(names) - _NAMED)}" if len(names) > _NAMED else ""
+                lines += [", ".join(names[:_NAMED]) + more, ""]
+            lines += _grid(getattr(group[0], name))
     return lines
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_greta.checks.result import StageCheck
-from pytest_greta.report.text import clean
+from pytest_greta.report.text import clean, number
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.stages import MODEL
 from pytest_greta.verdict import (
@@ -17,6 +17,7 @@ from pytest_greta.verdict import (
     KV_MISMATCH,
     PASS,
     FirstFailure,
+    Verdict,
 )
 
 _PREFILL_PATHS = ("full", "prefix")  # trace.records has the same; it needs NumPy, reports do not
@@ -110,6 +111,11 @@ def place(failure: FirstFailure) -> str:
 
 def layer_text(layer: int) -> str:
     return "-" if layer == MODEL else str(layer)
+
+
+def rho_text(verdict: Verdict) -> str:
+    """The largest rho; "-" where nothing was judged by bounds."""
+    return number(verdict.rho) if verdict.rho or (verdict.status == PASS and verdict.mode == "kv_aligned") else "-"
 
 
 def title(result: ProbeResult) -> str:

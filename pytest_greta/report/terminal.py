@@ -101,7 +101,7 @@ def _row(result: ProbeResult, columns: dict[str, int], lang: Lang, style: Style)
         shorten(result.mode, columns["mode"]),
         "\n".join(style(line, role) for line in _verdict_lines(result, columns["verdict"], lang)),
         "\n".join(first),
-        number(verdict.rho) if verdict.rho or verdict.status == PASS else "-",
+        pick.rho_text(verdict),
         number(verdict.drift.max_abs) if verdict.drift else "-",
     ]
 

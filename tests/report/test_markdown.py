@@ -83,9 +83,11 @@ def test_verdicts_by_mode():
 
 
 def test_both_modes_of_a_prompt_side_by_side():
-    rows = [line for line in section(report(), 3).splitlines() if line.startswith("| p0_short")]
+    results = [samples.result(prompt="Hi\n|", n_tokens=7), samples.as_designed()]
+    rows = [line for line in section(report(results), 3).splitlines() if line.startswith("| p0_short")]
     assert len(rows) == 1
-    assert [c.strip() for c in cells(rows[0])][2:] == [
+    assert [c.strip() for c in cells(rows[0])][2:4] == ["`Hi\\n\\|`", "7"]
+    assert [c.strip() for c in cells(rows[0])][4:] == [
         "KV_MISMATCH ATTENTION_COMPUTATION_MISMATCH (L0 q_proj), expected / esperado",
         "PASS STRUCTURAL_DRIFT",
         "0.31",
@@ -122,11 +124,13 @@ def test_recommendations_only_for_what_was_found():
 
 
 def test_environment_and_roundings():
-    result = samples.result(environment={"numpy": "2.1", "cpu": {"name": "a|b"}}, roundings={"decode": {"tile": 16}})
+    roundings = {"prefill": {"tile": 8}, "decode": {"tile": 16}}
+    result = samples.result(environment={"numpy": "2.1", "cpu": {"name": "a|b"}}, roundings=roundings)
     text = section(report([result]), 12)
     assert "| numpy | 2.1 |" in text
     assert "| cpu.name | a\\|b |" in text
-    assert "| decode.tile | 16 |" in text
+    assert "|  | prefill | decode |" in text
+    assert "| tile | 8 | 16 |" in text
 
 
 def test_notes_stand_in_the_summary():
