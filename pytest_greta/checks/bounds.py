@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,11 @@ class Reference:
     b_det: Float64
     b_sqrt: Float64 | None = None
     b_sqrt2: Float64 | None = None
+
+    def map(self, f: Callable[[Float64], Float64]) -> Reference:
+        """The same function of every array."""
+        root, root2 = (None if x is None else f(x) for x in (self.b_sqrt, self.b_sqrt2))
+        return Reference(f(self.y), f(self.b_det), root, root2)
 
     @property
     def b1(self) -> Float64:

@@ -118,7 +118,8 @@ class _Walk:
         self.model_numerics = model_numerics
         self._angles: dict[Any, ref.Angles] = {}
         self._wrong: dict[str, int] = {}
-        self._attention: dict[tuple[str, int], tuple[Call, AttentionReference]] = {}
+        self._layer = MODEL
+        self._attention: dict[str, tuple[Call, AttentionReference]] = {}
         self._by_op: Mapping[str, Callable[[StageSpec], list[StageCheck]]] = {
             "embedding": self._embedding,
             "same": self._same,
@@ -132,7 +133,11 @@ class _Walk:
         }
 
     def judge(self, spec: StageSpec) -> list[StageCheck]:
-        """The checks of one stage, a path each."""
+        """The checks of one stage, a path each. Stages come layer by layer, so that a layer's caches can go with it."""
+        if spec.layer != self._layer:
+            self._layer = spec.layer
+            self._attention.clear()
+            self.view.forget()
         return self._by_op[spec.op](spec)
 
     # -- stages whose bound is 0 -----------------------------------------------------------------------------------
@@ -273,13 +278,13 @@ class _Walk:
             tap = self.view.tap(path, spec.layer, spec.stage) if path in self.trace.paths else None
             if tap is None:
                 continue
-            if (path, spec.layer) not in self._attention:
+            if path not in self._attention:
                 call = self.call(path, spec.layer)
                 if call is None:
                     self.view.report(path, spec, "no query or cache row in common with it")
                     continue
-                self._attention[path, spec.layer] = (call, call.reference())
-            call, both = self._attention[path, spec.layer]
+                self._attention[path] = (call, call.reference())
+            call, both = self._attention[path]
             inside = np.isin(tap.positions, call.positions)
             at = np.searchsorted(call.positions, tap.positions[inside])
             reference = _rows_of(both.lse if spec.stage == "lse" else both.out, at)
@@ -322,9 +327,7 @@ class _Walk:
                 f"expected {reference.y.shape[1:]} from {', '.join(spec.inputs)}"
             )
         if reference.y.shape != stored.shape:
-            fields = (reference.y, reference.b_det, reference.b_sqrt, reference.b_sqrt2)
-            reference = Reference(*(None if x is None else x.reshape(stored.shape) for x in fields))  # type:
-            ignore[arg - type]
+            reference = reference.map(lambda x: x.reshape(stored.shape))
         return judge(reference, stored, [f.group for f in found], _place(spec, stored), statistical=statistical)
 
 
@@ -349,5 +352,4 @@ def _scaled(stored: Array, scales: tuple[float, ...] | None) -> Array:
 def _rows_of(reference: Reference, at: NDArray[np.intp]) -> Reference:
     if len(at) == len(reference.y) and np.array_equal(at, np.arange(len(at))):
         return reference
-    fields = (reference.y, reference.b_det, reference.b_sqrt, reference.b_sqrt2)
-    return Reference(*(None if x is None else x[at] for x in fields))  # type: ignore[arg-type]
+    return reference.map(lambda x: x[at])

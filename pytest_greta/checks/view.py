@@ -121,6 +121,10 @@ class View:
             self._caches[key] = self._cache(path, layer)
         return self._caches[key]
 
+    def forget(self) -> None:
+        """Drop the caches that were put together: a layer's are not asked for again."""
+        self._caches.clear()
+
     def _cache(self, path: str, layer: int) -> Cache | None:
         sources = {"decode": ("prefix", "decode"), "aligned": ("full",)}.get(path, (path,))
         rows: list[NDArray[np.int64]] = []
@@ -139,7 +143,8 @@ class View:
         if not np.array_equal(positions, np.arange(first, first + len(positions))):
             self.missing.append(Missing(path, layer, "kv_write", "rows are not contiguous"))
             return None
-        return Cache(first, np.concatenate(parts["k"]), np.concatenate(parts["v"]))
+        k, v = (p[0] if len(p) == 1 else np.concatenate(p) for p in (parts["k"], parts["v"]))
+        return Cache(first, k, v)
 
 
 def _rows(tap: Tap, positions: NDArray[np.int64]) -> Array:
