@@ -96,10 +96,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return  # the controller says it, once
         raise
     if mode is not None:
-        others = [i for i in items if isinstance(i, nodes.GretaProbe) and i.probe.mode != mode]
+        others = {i for i in items if isinstance(i, nodes.GretaProbe) and i.probe.mode != mode}
         if others:
-            config.hook.pytest_deselected(items=others)
-            items[:] = [i for i in items if i not in set(others)]
+            config.hook.pytest_deselected(items=[i for i in items if i in others])
+            items[:] = [i for i in items if i not in others]
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable
@@ -114,7 +115,8 @@ class Session:
         for line in summary(self.results, lang=lang, width=width, style=_style(self.config)).splitlines():
             terminalreporter.write_line(line)
         for folder in self.files.folders.values() if self.files is not None else ():
-            terminalreporter.write_line(texts.one_line(lang, "written", path=folder.path))
+            for line in texts.say(lang, "written", path=os.path.relpath(folder.path)).splitlines():
+                terminalreporter.write_line(line)
         for problem in self.files.problems if self.files is not None else ():
             for line in problem.splitlines():
                 terminalreporter.write_line(line, red=True)

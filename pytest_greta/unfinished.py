@@ -45,13 +45,12 @@ def from_exception(probe: Probe, settings: RunSettings, error: BaseException) ->
 
 def expected(expect: Expect) -> str:
     """What a case expects, in the words of its YAML."""
-    words = [" | ".join(expect.accept)] if expect.accept else []
+    words = ["|".join(expect.accept)] if expect.accept else []
     for name in ("status", "scenario", "finding"):
         values = getattr(expect, name)
         if values:
-            words.append(f"{name}: {' | '.join(values)}")
-    if expect.first_failure:
-        words.append("first_failure: " + ", ".join(f"{k}={v}" for k, v in expect.first_failure.items()))
+            words.append(f"{name}: {'|'.join(values)}")
+    words += [f"{name}: {value}" for name, value in (expect.first_failure or {}).items()]
     return ", ".join(words)
 
 
