@@ -36,6 +36,9 @@ ROPE_ANGLE = (2.0, 4.0, 2.0)
 """(a, b, k) of u ((a ln base + b) theta + k): a float32 power is as wrong as its logarithm is large (a); b for theta =
 position * frequency and its reduction; k for cos and sin. A b of 4 without a was tried and gave false alarms."""
 
+BLIND_ANGLE = 1.0
+"""Radians of float32 angle error beyond which RoPE's bound excuses any rotation: position 6e5 at base 1e5."""
+
 CACHE_SCALE = 2.0
 """row / scale: the reciprocal and the product. With a scale of 1 nothing is rounded and the bound is 0."""
 

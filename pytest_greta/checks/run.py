@@ -13,6 +13,7 @@ from pytest_greta.backends.base import LayerConfig, Numerics
 from pytest_greta.checks import reference as ref
 from pytest_greta.checks.attention import AttentionReference, Call, Options, Rows
 from pytest_greta.checks.bounds import Reference
+from pytest_greta.checks.constants import BLIND_ANGLE
 from pytest_greta.checks.judge import Group, Place, judge, judge_bytes, merge
 from pytest_greta.checks.provenance import provenance
 from pytest_greta.checks.result import StageCheck
@@ -222,7 +223,12 @@ class _Walk:
                 continue
             positions = np.concatenate([self.view.rope_positions(f.path, f.positions) for f in found])
             angles = self._angles_of(positions, layer, x.shape[-1], numerics)
-            checks += self._judge(spec, ref.rope(x, angles, layer, self.act, numerics), found)
+            judged = self._judge(spec, ref.rope(x, angles, layer, self.act, numerics), found)
+            blind = positions[(angles.bound > BLIND_ANGLE).any(axis=-1)]
+            if len(blind):
+                note = f"no power from position {blind.min()} on: the float32 angle itself is off by a radian there"
+                judged = [replace(c, note=note) for c in judged]
+            checks += judged
         return checks
 
     def _angles_of(

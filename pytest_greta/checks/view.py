@@ -143,8 +143,7 @@ class View:
         if not np.array_equal(positions, np.arange(first, first + len(positions))):
             self.missing.append(Missing(path, layer, "kv_write", "rows are not contiguous"))
             return None
-        k, v = (p[0] if len(p) == 1 else np.concatenate(p) for p in (parts["k"], parts["v"]))
-        return Cache(first, k, v)
+        return Cache(first, *(p[0] if len(p) == 1 else np.concatenate(p) for p in parts.values()))
 
 
 def _rows(tap: Tap, positions: NDArray[np.int64]) -> Array:

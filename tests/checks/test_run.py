@@ -271,6 +271,18 @@ def test_attention_statistics_are_those_of_the_checked_rows():
         assert got.source == "derived"
 
 
+def test_a_rope_check_that_has_lost_its_power_says_so():
+    """Planned positions near a million: a float32 angle is off by more than a radian; a float64 table is not."""
+    tiny = Tiny()
+    trace = tiny.trace()
+    far = {p: replace(t, rope_positions=t.rope_positions + 10**6) for p, t in trace.paths.items()}
+    for angle, noted in (("f32", True), ("f64", False)):
+        declared = dict.fromkeys(("prefill", "decode"), Numerics(angle=angle))
+        checks = check_trace(replace(trace, paths=far), tiny.source, tiny.stages, declared)
+        assert {bool(c.note) for c in checks if c.stage in ("q_rope", "k_rope")} == {noted}
+    assert not any(c.note for c in checks_of(tiny))
+
+
 def test_a_rope_without_rotation_is_a_copy():
     """rope_style none: q_rope must be q_norm, byte for byte."""
     tiny = Tiny()
