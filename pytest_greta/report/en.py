@@ -63,7 +63,6 @@ CATALOGUE: dict[str, str] = {
     "word.library_source": "library",
     "word.declared_source": "declared, calls counted by the harness",
     # terminal summary
-    "summary.title": "prefill / decode drift",
     "summary.folded": "not shown: {count} more ({passed} passed, {failed} failed)",
     "summary.counts": "probes: {total} ({passed} passed, {failed} failed, {not_run} not run)",
     "summary.expected": "expected mismatches: {count} {scenario} in mode as_designed: drift travels there, by design",
@@ -212,8 +211,8 @@ CATALOGUE: dict[str, str] = {
         "Each prompt in both modes: does the byte difference of as_designed have a culprit in kv_aligned?"
     ),
     "report.indicator_note": (
-        "K (V) hash consistency: the rows in the cache are byte-equal in the full prefill and in the decode path. "
-        "K-V aligned: rows read are the rows written, on both paths, and each is within its bound."
+        "K (V) hash consistency: rows 0..N-1 of k_proj (v_proj) are byte-equal in the full prefill and in the "
+        "decode path. K-V aligned: rows read are the rows written, on both paths, and each is within its bound."
     ),
     "report.roundings": "Roundings that the library declares",
     "report.folded": "{count} further rows are in {file}.",

@@ -63,7 +63,6 @@ CATALOGUE: dict[str, str] = {
     "word.library_source": "biblioteca",
     "word.declared_source": "declarado, llamadas contadas por el arnés",
     # resumen en la terminal
-    "summary.title": "drift entre prefill y decode",
     "summary.folded": "sin mostrar: {count} más ({passed} aprobadas, {failed} fallidas)",
     "summary.counts": "sondas: {total} ({passed} aprobadas, {failed} fallidas, {not_run} no ejecutadas)",
     "summary.expected": (
@@ -221,9 +220,9 @@ CATALOGUE: dict[str, str] = {
         "Cada prompt en ambos modos: ¿tiene culpable en kv_aligned la diferencia de bytes de as_designed?"
     ),
     "report.indicator_note": (
-        "Consistencia de hash de K (V): las filas en la caché son iguales byte a byte en el prefill completo y en "
-        "el camino de decode. K-V alineados: las filas leídas son las escritas, en ambos caminos, y cada una está "
-        "dentro de su cota."
+        "Consistencia de hash de K (V): las filas 0..N-1 de k_proj (v_proj) son iguales byte a byte en el prefill "
+        "completo y en el camino de decode. K-V alineados: las filas leídas son las escritas, en ambos caminos, y "
+        "cada una está dentro de su cota."
     ),
     "report.roundings": "Redondeos que declara la biblioteca",
     "report.folded": "Hay {count} filas más en {file}.",
