@@ -299,9 +299,9 @@ def test_functions_are_those_of_the_header():
 
 
 def test_describe_keys_are_those_that_are_read():
-    from pytest_greta.backends import native
+    from pytest_greta.backends import native, native_description
 
-    source = inspect.getsource(native)
+    source = inspect.getsource(native) + inspect.getsource(native_description)
     read = set(re.findall(r'(?:get|choice|names|raw\.get|_raw\(\)\.get)\(\s*"(\w+)"', source))
     rows = {k: row for row in table(LIBRARY, "describe") for k in code(row["key"])}
     assert set(rows) == read

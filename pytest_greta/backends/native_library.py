@@ -1,0 +1,66 @@
+"""A shared library that speaks the ABI: its functions, its status codes in words, what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pytest_greta.backends.base import BackendError, Unsupported
+from pytest_greta.backends.native_description import OPTIONAL
+
+STATUS = (
+    "GRETA_OK",
+    "GRETA_INVALID_ARGUMENT",
+    "GRETA_UNSUPPORTED",
+    "GRETA_OUT_OF_MEMORY",
+    "GRETA_NO_DEVICE",
+    "GRETA_DEVICE_ERROR",
+    "GRETA_INTERNAL",
+)
+
+
+class Library:
+    """``ffi`` holds the declarations, ``lib`` the functions, ``optional`` the capabilities that it exports."""
+
+    def __init__(self, ffi: Any, lib: Any, path: Path) -> None:
+        self.ffi = ffi
+        self.lib = lib
+        self.path = path
+        self.optional = frozenset(name for name in OPTIONAL if self.exports(f"greta_{name}"))
+
+    def exports(self, name: str) -> bool:
+        """cffi looks a symbol up when it is first used."""
+        try:
+            getattr(self.lib, name)
+        except self.ffi.error:
+            return False
+        return True
+
+    def check(self, status: int) -> None:
+        """Raises what a status means, in the library's own words."""
+        if status == 0:
+            return
+        name = STATUS[status] if 0 <= status < len(STATUS) else f"status {status}"
+        message = ""
+        if self.exports("greta_last_error"):
+            text = self.lib.greta_last_error()
+            message = "" if text == self.ffi.NULL else self.ffi.string(text).decode(errors="replace")
+        if name == "GRETA_UNSUPPORTED":
+            feature = re.match(r"([a-z0-9_]+): ", message)
+            raise Unsupported(feature.group(1) if feature else message or "unknown", message)
+        raise BackendError(name, message or "the library gives no reason")
+
+    def describe(self) -> dict[str, Any]:
+        """The parsed object; ``BackendError`` where there is none."""
+        text = self.lib.greta_describe()
+        if text == self.ffi.NULL:
+            raise BackendError("GRETA_INTERNAL", f"greta_describe of {self.path} returned NULL, expected a JSON object")
+        try:
+            raw = json.loads(self.ffi.string(text).decode())
+        except ValueError as error:
+            raise BackendError("GRETA_INTERNAL", f"greta_describe of {self.path} is not JSON: {error}") from error
+        if not isinstance(raw, dict):
+            raise BackendError("GRETA_INTERNAL", f"greta_describe of {self.path} is no JSON object")
+        return raw

@@ -1,0 +1,200 @@
+"""``greta_session`` from Python: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_greta.backends.base import PHASES, Array, BackendError, Batch, Phase, SessionConfig, Unsupported
+from pytest_greta.backends.native_description import OPTIONAL
+from pytest_greta.backends.native_library import Library
+from pytest_greta.dtypes import DTYPES, DType
+
+MOST_COUNTERS = 64
+UNWRITTEN = np.uint32(0x7FC0DEAD)
+"""A NaN that no arithmetic makes: what lse holds until the library fills it."""
+
+
+class NativeSession:
+    """``greta_session``. Its calls are synchronised, so that what they return is final.
+
+    Arrays are checked here, because a library sees only addresses. Shapes as in ``base.AttentionSession``. Every call
+    raises ``ValueError`` for an array that does not fit and ``BackendError`` for what the library refuses.
+    """
+
+    def __init__(self, library: Library, handle: Any, config: SessionConfig) -> None:
+        self._library = library
+        self._ffi = library.ffi
+        self._lib = library.lib
+        self._handle = self._ffi.gc(handle, self._lib.greta_close)
+        self.config = config
+        self._act = DTYPES[config.act_dtype]
+        self._kv = DTYPES[config.kv_dtype]
+
+    def __enter__(self) -> NativeSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._ffi.release(self._handle)
+            self._handle = None
+
+    def attend(
+        self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None
+    ) -> tuple[Array, NDArray[np.float32] | None]:
+        c = self.config
+        keep: list[Any] = []
+        query = self._tensor("q", q, (batch.n_tokens, c.n_heads, c.head_dim_qk), self._act, keep)
+        new = [
+            self._ffi.NULL
+            if rows is None
+            else self._tensor(name, rows, (len(rows), c.n_kv_heads, dim), self._act, keep)
+            for name, rows, dim in (("k_new", k_new, c.head_dim_qk), ("v_new", v_new, c.head_dim_v))
+        ]
+        # NaN, not 0: a row that the library forgets must not look like an empty one
+        out = np.full((batch.n_tokens, c.n_heads, c.head_dim_v), np.nan, self._act.numpy)
+        lse = np.full((batch.n_tokens, c.n_heads, 1), UNWRITTEN).view(np.float32)
+        self._call(
+            "attend",
+            layer,
+            PHASES.index(phase),
+            self._batch(batch, keep),
+            query,
+            *new,
+            self._tensor("out", out, out.shape, self._act, keep),
+            self._tensor("lse", lse, lse.shape, DTYPES["f32"], keep),
+        )
+        self.sync()
+        return out, None if (lse.view(np.uint32) == UNWRITTEN).all() else lse[:, :, 0]
+
+    def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
+        c = self.config
+        keep: list[Any] = []
+        query = self._tensor("q", q, (batch.n_tokens, c.n_heads, c.head_dim_qk), self._act, keep, writable=True)
+        key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, keep, writable=True)
+        self._call("rope", layer, PHASES.index(phase), self._batch(batch, keep), query, key)
+        self.sync()
+
+    def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
+        c = self.config
+        keep: list[Any] = []
+        key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, keep)
+        value = self._tensor("v", v, (batch.n_tokens, c.n_kv_heads, c.head_dim_v), self._act, keep)
+        self._call("kv_write", layer, self._batch(batch, keep), key, value)
+        self.sync()
+
+    def kv_read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
+        c = self.config
+        if count > c.max_len:
+            raise ValueError(f"count is {count}, expected 0 .. max_len {c.max_len}")
+        k = np.zeros((max(count, 0), c.n_kv_heads, c.head_dim_qk), self._kv.numpy)
+        v = np.zeros((max(count, 0), c.n_kv_heads, c.head_dim_v), self._kv.numpy)
+        self._call("kv_read", layer, seq, start, count, self._buffer(k), self._buffer(v))
+        self.sync()
+        return k, v
+
+    def kv_load(self, layer: int, seq: int, start: int, k: Array, v: Array) -> None:
+        c = self.config
+        _check("k", k, (len(k), c.n_kv_heads, c.head_dim_qk), self._kv)
+        _check("v", v, (len(k), c.n_kv_heads, c.head_dim_v), self._kv)
+        self._call("kv_load", layer, seq, start, len(k), self._buffer(k), self._buffer(v))
+        self.sync()
+
+    def kv_trim(self, seq: int, length: int) -> None:
+        self._call("kv_trim", seq, length)
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        entries = self._ffi.new("greta_counter[]", MOST_COUNTERS)
+        count = self._ffi.new("int32_t *")
+        self._call("counters", entries, MOST_COUNTERS, count)
+        calls: dict[tuple[str, str], int] = {}
+        for entry in entries[0 : min(int(count[0]), MOST_COUNTERS)]:
+            if not 0 <= entry.phase < len(PHASES):
+                raise BackendError("GRETA_INTERNAL", f"greta_counters names phase {entry.phase}, expected 0 or 1")
+            key = (PHASES[entry.phase], self._ffi.string(entry.kernel).decode(errors="replace"))
+            calls[key] = calls.get(key, 0) + int(entry.calls)
+        return calls
+
+    def sync(self) -> None:
+        """Waits, and raises errors that were found late. A library without ``greta_sync`` finishes within its calls."""
+        if "sync" in self._library.optional:
+            self._call("sync")
+
+    def _call(self, name: str, *args: Any) -> None:
+        if self._handle is None:
+            raise BackendError("GRETA_INVALID_ARGUMENT", f"{name}: the session is closed")
+        if name in OPTIONAL and name not in self._library.optional:
+            raise Unsupported(name, f"{name}: {self._library.path} does not export greta_{name}")
+        self._library.check(getattr(self._lib, f"greta_{name}")(self._handle, *args))
+
+    def _tensor(
+        self,
+        name: str,
+        array: Array,
+        shape: tuple[int, ...],
+        dtype: DType,
+        keep: list[Any],
+        writable: bool = False,
+    ) -> Any:
+        _check(name, array, shape, dtype)
+        if writable and not array.flags.writeable:
+            raise ValueError(f"{name} is changed in place, but the array is read-only")
+        tensor = self._ffi.new("greta_tensor *")
+        tensor.data = self._buffer(array)
+        tensor.dtype = dtype.abi
+        tensor.token_stride = shape[1] * shape[2]
+        tensor.head_stride = shape[2]
+        keep += [tensor, array]
+        return tensor
+
+    def _buffer(self, array: Array) -> Any:
+        """The array's address; the caller holds the array. (``from_buffer`` refuses bf16, so the bytes are viewed.)"""
+        return self._ffi.cast("void *", array.ctypes.data)
+
+    def _batch(self, batch: Batch, keep: list[Any]) -> Any:
+        c, n_seqs = self.config, batch.n_seqs
+        expected = {
+            "cu_q": (n_seqs + 1,),
+            "kv_len": (n_seqs,),
+            "kv_start": (n_seqs,),
+            "positions": (batch.n_tokens,),
+            "slots": (batch.n_tokens,),
+            "seq_ids": (n_seqs,),
+            "block_table": (n_seqs, c.blocks_per_seq),
+        }
+        b = self._ffi.new("greta_batch *")
+        b.struct_size = self._ffi.sizeof("greta_batch")
+        b.n_seqs, b.n_tokens = n_seqs, batch.n_tokens
+        for name, shape in expected.items():
+            array = getattr(batch, name)
+            if array is None and name in ("kv_start", "block_table"):
+                continue
+            _check(f"batch.{name}", array, shape, None)
+            setattr(b, name, self._ffi.cast("int32_t *", array.ctypes.data))
+            keep.append(array)
+        b.max_q_len = int(np.diff(batch.cu_q).max(initial=0))
+        b.max_kv_len = int(batch.kv_len.max(initial=0))
+        keep.append(b)
+        return b
+
+
+def _check(name: str, array: Array, shape: tuple[int, ...], dtype: DType | None) -> None:
+    """``dtype`` None means int32."""
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} is a {type(array).__name__}, expected a NumPy array")
+    expected = np.dtype(np.int32) if dtype is None else dtype.numpy
+    if array.dtype != expected:
+        raise ValueError(f"{name} has dtype {array.dtype}, expected {expected}")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} is not C-contiguous")
