@@ -10,8 +10,9 @@
       results.jsonl                                one line a probe
 
 Nothing is written outside the run's folder whatever an id contains, and never over another run. A file that is there is
-complete: text is written beside it, flushed to the disk and renamed. ``results.jsonl`` grows by one write a line; a kill
-inside that write may cut the last line (Linux ends a write at a page), never one before it, and ``read_results`` says so.
+complete: text is written beside it, flushed to the disk and renamed. ``results.jsonl`` grows by one write a line; a
+kill inside that write may cut the last line (Linux ends a write at a page), never one before it, and ``read_results``
+says so.
 """
 
 from __future__ import annotations
