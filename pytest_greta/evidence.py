@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_greta.backends.base import Description
+from pytest_greta.checks.liveness import liveness
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.engine.spec import StageSpec
 from pytest_greta.trace.records import Key, PathTrace, Trace, phase_of
@@ -33,8 +34,7 @@ def gather(
         *_paths(trace),
         *_kernels(trace, descriptions),
         *_stages(trace, stages),
-        *_dead(trace),
-        *_shared(trace),
+        *liveness(trace),
     ]
     if not checks and not compared:
         breaches.append(Breach("nothing_compared"))
@@ -112,7 +112,7 @@ def _kernels(trace: Trace, descriptions: Mapping[str, Description]) -> Iterable[
 
 
 def _stages(trace: Trace, stages: Sequence[StageSpec]) -> Iterable[Breach]:
-    """Every stage that the model declares is present and not empty, for every requested layer, on every run."""
+    """Every stage that the model declares is present, for every requested layer, on every run."""
     for path in RUNS:
         if path not in trace.paths:
             continue
@@ -120,44 +120,9 @@ def _stages(trace: Trace, stages: Sequence[StageSpec]) -> Iterable[Breach]:
             if spec.layer != MODEL and spec.layer not in trace.layers:
                 continue
             for part in PARTS.get(spec.stage, ("",)):
-                tap = trace.tap(path, spec.layer, spec.stage, part)
-                if tap is None or tap.values.size == 0:
+                if trace.tap(path, spec.layer, spec.stage, part) is None:
                     yield Breach("stage_missing", {"path": path, "layer": spec.layer, "stage": spec.stage})
                     break
-
-
-def _dead(trace: Trace) -> Iterable[Breach]:
-    """A stage that is all zero in every layer of one run and alive in another is a dead tap, not a mismatch.
-
-    A stage that is dead in one layer only is a mismatch, and the checks say so; so is a cache row that reads as zero:
-    it was written elsewhere.
-    """
-    alive: dict[str, dict[str, bool]] = {}
-    for path in RUNS:
-        for key, tap in trace.paths[path].taps.items() if path in trace.paths else ():
-            if key.stage in PARTS:
-                continue
-            nonzero = bool(np.any(tap.values.astype(np.float32) != 0))
-            stages = alive.setdefault(key.stage + key.part, {})
-            stages[path] = stages.get(path, False) or nonzero
-    for stage, by_path in alive.items():
-        dead = [path for path, lives in by_path.items() if not lives]
-        if dead:
-            yield Breach("dead_tap", {"stage": stage, "path": ", ".join(dead)})
-
-
-def _shared(trace: Trace) -> Iterable[Breach]:
-    """Nothing is compared with itself: two runs must not hand out the same buffer."""
-    full = trace.paths.get("full")
-    for path in ("prefix", "decode"):
-        other = trace.paths.get(path)
-        if full is None or other is None:
-            continue
-        for key, tap in other.taps.items():
-            mine = full.taps.get(key)
-            if mine is not None and np.shares_memory(tap.values, mine.values):
-                yield Breach("same_buffer", {"stage": key.stage, "layer": key.layer, "path": path})
-                return
 
 
 def must_hold(trace: Trace) -> FirstFailure | None:

@@ -64,7 +64,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
     except UnknownBackend as error:
         raise CaseError(case.where, str(error)) from None
-    with _armed(backends, case.inject if in_kernel else None):
+    with _armed(backends, case.inject if in_kernel else None), blas_threads(plan.threads):
         judged = judge(source, plan, backends, probe.mode)
     expected = matches(judged.verdict, probe.expect)
     broken = contract_breach(wanted.get("contract") or {}, all(b.equal for b in judged.compared))
@@ -187,7 +187,7 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
         layers=layers,
         schedule=schedule,
         context=context if wanted.get("context") else 0,
-        threads=settings.threads,
+        threads=settings.threads or default_threads(),
         device=settings.device,
         inject=inject,
     )
@@ -207,6 +207,21 @@ def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None
             raise Unsupported("paged", f"library {said.name} has no paged cache")
         if plan.schedule and "schedule" not in said.features:
             raise Unsupported("schedule", f"the schedule of library {said.name} cannot be set")
+
+
+def default_threads() -> int:
+    """One core is left to everything else: OpenBLAS and OpenMP spin while they wait, and where the cores are contended
+    two threads were measured five times slower than one.
+    """
+    return max(1, environment.cores() - 1)
+
+
+def blas_threads(threads: int) -> contextlib.AbstractContextManager[Any]:
+    """Bounds BLAS inside the block only: the tests around a probe keep what they had."""
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(threads, user_api="blas")
+    return limits
 
 
 @contextlib.contextmanager

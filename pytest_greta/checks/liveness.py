@@ -17,8 +17,9 @@ CACHE = ("kv_write", "kv_read")
 def liveness(trace: Trace) -> tuple[Breach, ...]:
     """Every reason why a comparison within ``trace`` would show nothing; empty where there is none.
 
-    ``stage_missing``: a tap without values. ``dead_tap``: a stage that is zero in every layer of one run and alive in
-    another; one that is dead in a single layer is a mismatch, and the checks say so, as is a cache row that reads as
+    ``stage_missing``: a tap without values. ``dead_tap``: a stage that is zero in every layer of a run (two runs of
+    zeros are equal, and prove nothing); one that is dead in a single layer is a mismatch, and the checks say so, as is
+    a cache row that reads as
     zero (it was written elsewhere). ``same_buffer``: two values that are compared lie in one memory.
     """
     with np.errstate(invalid="ignore"):  # a signalling NaN
@@ -41,7 +42,7 @@ def _dead(trace: Trace) -> Iterator[Breach]:
                 paths[path] = paths.get(path, False) or bool(np.any(tap.values != 0))
     for stage, paths in alive.items():
         dead = [path for path, lives in paths.items() if not lives]
-        if dead and any(paths.values()):
+        if dead:
             yield Breach("dead_tap", {"stage": stage, "path": ", ".join(dead)})
 
 
