@@ -37,7 +37,7 @@ RESULTS = "results.jsonl"
 MAX_NAME = 120
 """Bytes of a name made from ids; the longest suffix of ours fits into what file systems leave (255)."""
 
-_SAFE = frozenset(string.ascii_letters + string.digits + "._-")
+_SAFE = frozenset(string.ascii_letters + string.digits + "._-=")
 
 
 class ArtifactError(Exception):

@@ -56,13 +56,13 @@ _STAGE: dict[str, tuple[str, ...]] = {
 
 
 def likely_causes(stage: str, provenance: str = "") -> tuple[str, ...]:
-    """Message keys for a stage; what ``provenance`` (``StageCheck.cause``) names comes first.
+    """Message keys for a stage, most likely first; what ``provenance`` (``StageCheck.cause``) names is the only one.
 
     A provenance may be ``cause.*`` itself or one of the checks' words (``kv_head``, ``kv_len``, ...); an unknown one
     adds nothing.
     """
     named = provenance if provenance in _KEYS else _PROVENANCE.get(provenance, "")
-    return tuple(dict.fromkeys(((named,) if named else ()) + _STAGE.get(stage, ())))
+    return (named,) if named else _STAGE.get(stage, ())
 
 
 _KEYS = frozenset(_PROVENANCE.values()) | {key for keys in _STAGE.values() for key in keys}
