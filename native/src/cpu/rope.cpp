@@ -58,7 +58,7 @@ greta_status greta_rope(greta_session* session, int32_t layer, int32_t phase, co
     /* a sine and a cosine weigh as much as twenty rotations */
     const double work =
         static_cast<double>(batch->n_tokens) * own.rotary_dim * (config.n_heads + config.n_kv_heads + 20);
-    const int threads = greta::worthwhile_threads(config.threads, work);
+    [[maybe_unused]] const int threads = greta::worthwhile_threads(config.threads, work);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int32_t token = 0; token < batch->n_tokens; ++token) {
       greta::Table table;
