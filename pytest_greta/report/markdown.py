@@ -130,7 +130,7 @@ def _row(result: ProbeResult, lang: Lang) -> list[str]:
         escape(pick.title(result)) if verdict else say("word.not_run", lang),
         verdict.finding if verdict else "",
         f"{escape(pick.place(failure))} {escape(failure.phase)}" if failure else "",
-        number(verdict.rho) if verdict else "",
+        pick.rho_text(verdict) if verdict else "",
         number(verdict.drift.max_abs) if verdict and verdict.drift else say("word.not_measured", lang),
         outcome,
     ]
