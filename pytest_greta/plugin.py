@@ -89,12 +89,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> nodes.Gret
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not any(nodes.suite_of(item) for item in items):
         return
-    try:
-        mode = settings_.read(config)["mode"]
-    except pytest.UsageError:
-        if settings_.is_worker(config):
-            return  # the controller says it, once
-        raise
+    mode = settings_.read(config)["mode"]  # a wrong setting ends the run here, now that it matters
     if mode is not None:
         others = {i for i in items if isinstance(i, nodes.GretaProbe) and i.probe.mode != mode}
         if others:

@@ -99,6 +99,14 @@ def test_a_crash_and_a_hang_cost_one_case_each(project: Project) -> None:
     assert sum(e.find("error") is not None for e in cases) == 3
 
 
+def test_a_crash_of_a_case_with_a_group(project: Project) -> None:
+    """xdist appends the group to the node id."""
+    project.cases(case("ok_1"), case("segv_2", "marks: [xdist_group]"))
+    result = project.run_apart("-n", "1", "--dist", "loadgroup")
+    assert result.parseoutcomes() == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["INCONCLUSIVE a.greta.yaml:6 segv_2 kv_aligned*"])
+
+
 def test_a_crash_of_an_ordinary_test_is_left_to_pytest(project: Project) -> None:
     project.cases(case("ok_1"))
     project.pytester.makepyfile("import os\ndef test_dies(): os._exit(3)")
@@ -112,6 +120,7 @@ def test_a_usage_error_is_said_once_by_the_controller(project: Project, option: 
     result = project.cases(case("ok_1")).run_apart("-n", "2", option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert sum(line.startswith(f"ERROR: {option.partition('=')[0]}: ") for line in result.errlines) == 1
+    assert "Traceback" not in result.stderr.str()
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
