@@ -29,7 +29,7 @@ _SEEN: pytest.StashKey[MutableMapping[tuple[str, str], Where]] = pytest.StashKey
 """Cases by suite and id: a suite may be spread over files."""
 
 
-class ProbeFailed(Exception):  # noqa: N818 - it is an answer, not a defect
+class ProbeFailed(Exception):
     """The verdict is not what the case expects. ``trace``: the traceback where an exception was the reason."""
 
     def __init__(self, result: ProbeResult, trace: str = "") -> None:

@@ -136,7 +136,10 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
     except (ModelMissing, BackendMissing) as missing:
         return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message, missing.mend))
     except Unsupported as error:
-        return Unfinished(unfinished.not_run(probe, settings, "feature", f"unsupported {error.feature}", ""))
+        said = f"unsupported {error.feature}"
+        if error.message != error.feature:
+            said += f" ({error.message})"
+        return Unfinished(unfinished.not_run(probe, settings, "feature", said, ""))
     except (CaseError, ModelError, BackendError) as error:
         return Unfinished(unfinished.inconclusive(probe, settings, str(error)))
     except Exception as error:

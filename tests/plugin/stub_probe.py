@@ -35,7 +35,7 @@ def _nolib(mode: str) -> Verdict:
 
 
 def _nofeature(mode: str) -> Verdict:
-    raise Unsupported("softcap")
+    raise Unsupported("softcap", "library mine has none")
 
 
 def _badcase(mode: str) -> Verdict:

@@ -75,7 +75,7 @@ def test_what_is_missing_is_a_skip_at_the_line_of_the_case(project: Project) -> 
         [
             "SKIPPED [[]1[]] a.greta.yaml:6: not run (model): model tiny is not in the cache; to mend it: run: greta*",
             "SKIPPED [[]1[]] a.greta.yaml:9: not run (library): no native library; *reinstall*",
-            "SKIPPED [[]1[]] a.greta.yaml:12: not run (feature): unsupported softcap*",
+            "SKIPPED [[]1[]] a.greta.yaml:12: not run (feature): unsupported softcap (library mine has none)*",
         ]
     )
     result.stdout.fnmatch_lines(["*3 not run*"])
