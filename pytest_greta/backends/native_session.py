@@ -57,7 +57,14 @@ class NativeSession:
         new = [
             self._ffi.NULL
             if rows is None
-            else self._tensor(name, rows, (len(rows), c.n_kv_heads, dim), self._act, keep)
+            # rows of this call come in the activation type, all rows of a stateless library in the cache's
+            else self._tensor(
+                name,
+                rows,
+                (len(rows), c.n_kv_heads, dim),
+                self._kv if rows.dtype == self._kv.numpy else self._act,
+                keep,
+            )
             for name, rows, dim in (("k_new", k_new, c.head_dim_qk), ("v_new", v_new, c.head_dim_v))
         ]
         # NaN, not 0: a row that the library forgets must not look like an empty one

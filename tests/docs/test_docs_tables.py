@@ -14,7 +14,7 @@ from pytest_greta import decide, evidence, options, verdict
 from pytest_greta.backends.base import Numerics
 from pytest_greta.cases.loader import load_suite
 from pytest_greta.cases.schema import schema_text
-from pytest_greta.checks import constants
+from pytest_greta.checks import constants, liveness
 from pytest_greta.faults.kinds import BY_NAME, KINDS
 from tests.docs.pages import ROOT, code, section, table
 
@@ -134,7 +134,7 @@ def test_who_is_to_blame():
 
 def test_breaches():
     page = {word for row in table(VERDICTS, "Evidence rules") for word in code(row["breach"])}
-    source = inspect.getsource(evidence) + inspect.getsource(decide)
+    source = "".join(inspect.getsource(m) for m in (evidence, liveness, decide))
     found = set(re.findall(r'Breach\(\s*"(\w+)"', source))
     found |= {f"{n}_differ" for n in ("tokens", "rows", "positions")}  # an f-string in evidence.py
     assert page == found

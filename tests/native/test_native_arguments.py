@@ -100,7 +100,6 @@ def test_another_device_is_no_device() -> None:
     [
         ({"kv_len": [49]}, "batch.kv_len[0] is 49, expected 0 .. max_len 48"),
         ({"kv_len": [-1]}, "batch.kv_len[0] is -1, expected 0 .. max_len 48"),
-        ({"kv_len": [1]}, "batch.kv_len[0] is 1, less than the sequence's 2 queries"),
         ({"kv_start": [-1]}, "batch.kv_start[0] is -1, expected 0 .. kv_len 5"),
         ({"kv_start": [6]}, "batch.kv_start[0] is 6, expected 0 .. kv_len 5"),
         ({"seq_ids": [2]}, "batch.seq_ids[0] is 2, expected 0 .. 1"),
