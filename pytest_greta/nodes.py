@@ -124,7 +124,7 @@ class GretaProbe(pytest.Item):
             return str(error)
         if not isinstance(error, ProbeFailed):
             return super().repr_failure(excinfo, *args, **kwargs)
-        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.report.failure import failure_text
 
         text = failure_text(error.result, settings_.lang(self.config))
         option = self.config.option
@@ -137,7 +137,7 @@ def suite_of(item: pytest.Item) -> str:
     """The suite that an item's results belong to; "" for an item that has nothing to do with us."""
     if isinstance(item, GretaProbe):
         return item.probe.case.suite
-    return running.API_SUITE if "greta" in getattr(item, "fixturenames", ()) else ""
+    return settings_.API_SUITE if "greta" in getattr(item, "fixturenames", ()) else ""
 
 
 def skip_reason(result: ProbeResult, lang: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from pytest_greta import distribute, session, texts
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import CaseError
-from pytest_greta.settings import RunSettings
+from pytest_greta.settings import API_SUITE, RunSettings
 from pytest_greta.watchdog import Watchdog, as_line_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pytest_greta.result import ProbeResult
 
 T = TypeVar("T")
-
-API_SUITE = "api"
-"""The suite of probes that the fixture and the public API run."""
 
 WATCHDOG: pytest.StashKey[Watchdog] = pytest.StashKey()
 SO_FAR: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
@@ -84,7 +81,7 @@ def run(config: pytest.Config, probe: Probe, settings: RunSettings) -> ProbeResu
 
     found = guarded(config, probe, settings, call)
     if settings.artifacts is not None:
-        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.report.failure import failure_text
 
         result, trace = (found.result, found.trace) if isinstance(found, Unfinished) else (found, "")
         _log(probe, settings, f"{result.outcome}\n{failure_text(result, settings.lang)}\n{trace}")
@@ -107,9 +104,9 @@ def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **
 
     path, line, _ = item.reportinfo()
     where = Where(Path(path), (line or 0) + 1)
-    # Stands for the test in messages; what is run is the API's own probe.
+    # Stands for the test in messages and for its timeout; what is run is the API's own probe.
     case = Case(name, API_SUITE, where, Prompt(), (mode,), {})
-    probe = Probe(mode, mode, "", case, {}, Expect())
+    probe = Probe(mode, mode, "", case, keys, Expect())
     shown = where_of(item.config.rootpath, where.path, where.line)
     settings = run_settings(item.config, probe, item.nodeid, shown)
 

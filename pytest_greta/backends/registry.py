@@ -31,8 +31,9 @@ def open_backends(
 ) -> dict[Phase, AttentionBackend]:
     """The library of each phase; one object where both phases name the same.
 
-    ``spec``: the value of the case's ``backend``. ``base``: relative paths start there. ``faulty``: the twin with
-    faults. Raises ``UnknownBackend``, ``BackendMissing``, or ``Unsupported`` where a library has no twin.
+    ``spec``: the value of the case's ``backend``. ``extra`` come before built-in ones of the same name. ``base``:
+    relative paths start there. ``faulty``: the twin with faults. Raises ``UnknownBackend``, ``BackendMissing``, or
+    ``Unsupported`` where a library has no twin.
     """
     if isinstance(spec, Mapping) and set(spec) == set(PHASES):
         if spec["prefill"] == spec["decode"]:
@@ -50,7 +51,7 @@ def _open(spec: Any, extra: Mapping[str, Factory], base: Path, faulty: bool) -> 
                 "faulty twin", "faults inside the kernel need a library with a faulty twin; use backend: cpu"
             )
         return _native(base / Path(str(spec["library"])).expanduser())
-    if spec == "cpu":
+    if spec == "cpu" and spec not in extra:
         return _native(None, faulty)
     if spec not in known_backends(extra):
         known = known_backends(extra)
