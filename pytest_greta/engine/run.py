@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,12 @@ class Library:
         self.description: Description = backend.describe()
 
     def open(self, config: SessionConfig) -> Completed:
-        return Completed(self.backend.open(config), self.description, config)
+        session = self.backend.open(config)
+        try:
+            return Completed(session, self.description, config)
+        except BaseException:
+            session.close()
+            raise
 
 
 def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Library]) -> Trace:
@@ -130,14 +136,13 @@ class _Run:
             plan.seed,
             sorted({*tiles, plan.page_size, *(s.tile for s in plan.schedule.values())}),
         )
-        self._open: list[Completed] = []
+        self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
         self._full: tuple[Completed, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Tracer] | None = None
 
     def close(self) -> None:
-        for session in self._open:
-            session.close()
+        self._open.close()
 
     # -- the four paths ------------------------------------------------------------------------------------------
 
@@ -240,7 +245,7 @@ class _Run:
 
     def _session(self, phase: Phase) -> Completed:
         session = self.libraries[phase].open(self.config)
-        self._open.append(session)
+        self._open.callback(session.close)
         self.done_by_engine = tuple(sorted({*self.done_by_engine, *session.done_by_engine}))
         return session
 
