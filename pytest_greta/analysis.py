@@ -16,13 +16,12 @@ from pytest_greta.checks.run import examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned, inconclusive
 from pytest_greta.engine.spec import ModelSource, llama_stages
 from pytest_greta.result import ProbeResult, from_plain
-from pytest_greta.trace.jsonl import CACHE_STAGES
+from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.reading import Row, TraceFile
 from pytest_greta.trace.records import Key, Trace
-from pytest_greta.trace.stages import MODEL, order
+from pytest_greta.trace.stages import CACHE_STAGES, MODEL, order
 from pytest_greta.verdict import KV_MISMATCH, PASS, Breach, Drift, Evidence, FirstFailure, Verdict
 
-RUNS = ("full", "prefix", "decode")
 _SHOWN = 3
 """Breaches of one kind that are spelled out; more say nothing new."""
 
@@ -103,6 +102,7 @@ def _result(found: TraceFile, mode: str, verdict: Verdict) -> ProbeResult:
         expected=text("expected"),
         verdict=verdict,
         prompt=text("prompt"),
+        n_tokens=_whole(head, "n_prefix") + _whole(head, "steps"),
         fault=text("fault"),
         reproduce=text("reproduce"),
         settings=mapping("settings"),

@@ -48,18 +48,17 @@ class PlantedSession:
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         if self._hits("rope_pos", layer):
-            batch = replace(batch, positions=self._shifted(batch.positions, batch.positions))
+            batch = replace(batch, positions=self._shifted(batch.positions))
         self._inner.rope(layer, phase, batch, q, k)
 
     def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
         if self._hits("kv_slot", layer):
-            batch = replace(batch, slots=self._shifted(batch.slots, batch.slots))
+            batch = replace(batch, slots=self._shifted(batch.slots))
         self._inner.kv_write(layer, batch, k, v)
 
     def attend(
         self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None
     ) -> tuple[Array, NDArray[np.float32] | None]:
-        heads = None
         if self._hits("kv_len", layer):
             batch = replace(batch, kv_len=(batch.kv_len + np.int32(self._magnitude)).astype(np.int32))
         elif self._hits("qk_scale", layer):
@@ -76,9 +75,9 @@ class PlantedSession:
     def _hits(self, kind: str, layer: int) -> bool:
         return self._kind == kind and self._fault.layer in (None, layer)
 
-    def _shifted(self, values: NDArray[np.int32], rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """``values`` + magnitude; only at ``fault.position`` where the case names one."""
-        where = np.ones(len(rows), bool) if self._fault.position is None else rows == self._fault.position
+    def _shifted(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        """``values`` + magnitude; only that of ``fault.position`` where the case names one."""
+        where = True if self._fault.position is None else values == self._fault.position
         return np.where(where, values + np.int32(self._magnitude), values).astype(np.int32)
 
     def _head_order(self) -> NDArray[np.intp]:

@@ -205,7 +205,7 @@ CATALOGUE: dict[str, str] = {
     ),
     "report.stats_note": (
         "A flash kernel stores neither scores nor probabilities: these were computed by the harness from the traced"
-        " q_rope and kv_read (source: derived). They are shown, never compared, never evidence."
+        " q_rope and kv_write (source: derived). They are shown, never compared, never evidence."
     ),
     "report.side_note": (
         "Each prompt in both modes: does the byte difference of as_designed have a culprit in kv_aligned?"

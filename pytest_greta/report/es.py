@@ -213,7 +213,7 @@ CATALOGUE: dict[str, str] = {
         "iguales: los mismos bytes. Hashes distintos no son un fallo por sí solos; juzga rho."
     ),
     "report.stats_note": (
-        "Un kernel flash no guarda puntajes ni probabilidades: el arnés los calculó a partir de q_rope y kv_read "
+        "Un kernel flash no guarda puntajes ni probabilidades: el arnés los calculó a partir de q_rope y kv_write "
         "trazados (source: derived). Se muestran, nunca se comparan, nunca son evidencia."
     ),
     "report.side_note": (
