@@ -45,7 +45,7 @@ class ArtifactError(Exception):
 
 
 def safe_name(text: str) -> str:
-    """A file name from an id: everything but letters, digits, ``.``, ``_`` and ``-`` percent-encoded, no leading dot.
+    """A file name from an id: everything but letters, digits and ``._-=`` percent-encoded, no leading dot.
 
     Two ids never give one name; one that would be too long ends in a hash of the whole.
     """

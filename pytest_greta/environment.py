@@ -12,7 +12,7 @@ from typing import Any
 
 @cache
 def describe() -> dict[str, Any]:
-    """Plain values for reports: versions, processor, cores, threads of BLAS."""
+    """Plain values for reports: versions, processor, cores."""
     packages = {}
     for name in ("pytest-greta", "pytest", "numpy", "ml_dtypes", "cffi"):
         try:
@@ -24,7 +24,6 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": cores(),
-        "threads": os.environ.get("OPENBLAS_NUM_THREADS", "") or "default",
         **packages,
     }
 

@@ -89,7 +89,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         bytes=judged.compared,
         stats=judged.stats,
         roundings=to_plain(judged.numerics),
-        environment=environment.describe(),
+        environment={**environment.describe(), "threads": plan.threads},
         seconds=time.perf_counter() - started,
     )
     _write_traces(result, judged, settings)
@@ -195,7 +195,7 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
 
 def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None:
     """A feature that the library does not declare makes the case "not run", before anything is run."""
-    for library in {id(lib): lib for lib in libraries.values()}.values():
+    for library in set(libraries.values()):
         said = library.description
         for value, have, name in (
             (plan.act_dtype, said.act_dtypes, "dtype"),
