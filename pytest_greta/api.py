@@ -27,6 +27,7 @@ from pytest_greta.report.failure import failure_text
 from pytest_greta.report.messages import Lang
 from pytest_greta.result import ProbeResult
 from pytest_greta.settings import API_SUITE, RunSettings
+from pytest_greta.texts import text
 from pytest_greta.trace.records import Trace
 from pytest_greta.verdict import PASS, Verdict
 
@@ -123,7 +124,7 @@ def probe(
     case = _case(name, _caller(), stated)
     cells = expand(case)
     if len(cells) != 1:
-        raise CaseError(case.where, "a key has a list of values; a probe has one of each")
+        raise CaseError(case.where, text("probe.one_of_each"))
     (cell,) = cells
     result, judged = run_judged(cell, settings, loaded.source)
     return Run(judged.verdict, judged.trace, result, settings.lang)

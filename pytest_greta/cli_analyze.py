@@ -59,7 +59,7 @@ def _analyze(args: argparse.Namespace) -> int:
     try:
         source = None if args.model is None else load_source(args.model)
     except (ModelError, ModelMissing) as error:
-        return _usage([clean(str(error))])
+        return _usage([clean(line) for line in error.said.lines(lang)])
     results, skipped = _judge(args.traces_dir, args.mode, source)
     code = exit_code(results)
     notes = prose("analyze.scope" if source is None else "analyze.scope_model", lang)

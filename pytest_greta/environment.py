@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Those that this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0))
 
 

@@ -27,6 +27,7 @@ from pytest_greta.evidence import gather, must_hold
 from pytest_greta.faults.kinds import BY_NAME
 from pytest_greta.result import AttentionStat, ProbeResult, to_plain
 from pytest_greta.settings import RunSettings
+from pytest_greta.texts import text
 from pytest_greta.trace.records import Trace
 from pytest_greta.verdict import Verdict
 
@@ -63,7 +64,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     try:
         backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
     except UnknownBackend as error:
-        raise CaseError(case.where, str(error)) from None
+        raise CaseError(case.where, error.said) from None
     with _armed(backends, case.inject if in_kernel else None), blas_threads(plan.threads):
         judged = judge(source, plan, backends, probe.mode)
     expected = matches(judged.verdict, probe.expect)
@@ -157,24 +158,23 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
     config = source.config
     context = min(int(wanted["context"]), config.context) if wanted.get("context") else config.context
     if len(tokens) < steps + 1:
-        raise CaseError(
-            where,
-            f"prompt: {len(tokens)} token(s); expected at least {steps + 1}, of which {steps} decoded after a prefill",
-        )
+        raise CaseError(where, text("probe.short", count=len(tokens), least=steps + 1, steps=steps))
     if len(tokens) > context:
-        raise CaseError(where, f"prompt: {len(tokens)} tokens; the context holds {context}: shorten the prompt")
+        raise CaseError(where, text("probe.long", count=len(tokens), context=context))
     foreign = [t for t in tokens if not 0 <= t < config.vocab]
     if foreign:
-        raise CaseError(where, f"token_ids: {foreign[0]} is not a token; expected 0 to {config.vocab - 1}")
+        raise CaseError(where, text("probe.token", token=foreign[0], last=config.vocab - 1))
     layers = None if wanted["layers"] == "all" else tuple(int(i) for i in wanted["layers"])
     outside = [i for i in layers or () if not 0 <= i < config.n_layers]
     inject = probe.case.inject
     if inject is not None and inject.layer is not None and not 0 <= inject.layer < config.n_layers:
         outside.append(inject.layer)
     if outside:
-        raise CaseError(where, f"layer {outside[0]}: model {source.name} has layers 0 to {config.n_layers - 1}")
+        last = config.n_layers - 1
+        raise CaseError(where, text("probe.layer", layer=outside[0], model=source.name, last=last))
     if inject is not None and inject.head is not None and not 0 <= inject.head < config.n_heads:
-        raise CaseError(where, f"head {inject.head}: model {source.name} has heads 0 to {config.n_heads - 1}")
+        last = config.n_heads - 1
+        raise CaseError(where, text("probe.head", head=inject.head, model=source.name, last=last))
     schedule = {phase: Schedule(**value) for phase, value in (wanted.get("schedule") or {}).items()}
     return RunPlan(
         tokens=tokens,
@@ -202,11 +202,12 @@ def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None
             (plan.kv_dtype, said.kv_dtypes, "kv_dtype"),
         ):
             if value not in have:
-                raise Unsupported(f"{name} {value}", f"library {said.name} declares {name} {', '.join(have)}")
+                what = text("backend.declares", library=said.name, name=name, names=", ".join(have))
+                raise Unsupported(f"{name} {value}", what)
         if plan.page_size and said.kv != "stateless" and "paged" not in said.features:
-            raise Unsupported("paged", f"library {said.name} has no paged cache")
+            raise Unsupported("paged", text("backend.no_pages", library=said.name))
         if plan.schedule and "schedule" not in said.features:
-            raise Unsupported("schedule", f"the schedule of library {said.name} cannot be set")
+            raise Unsupported("schedule", text("backend.no_schedule", library=said.name))
 
 
 def default_threads() -> int:
@@ -237,8 +238,8 @@ def _armed(backends: Mapping[Phase, AttentionBackend], fault: Inject | None) -> 
 
 
 def _preview(prompt: Prompt, source: ModelSource, tokens: Sequence[int]) -> str:
-    text = prompt.text if prompt.text is not None else source.tokenizer.decode(list(tokens[:48]))
-    return text if len(text) <= 80 else text[:77] + "..."
+    words = prompt.text if prompt.text is not None else source.tokenizer.decode(list(tokens[:48]))
+    return words if len(words) <= 80 else words[:77] + "..."
 
 
 def _spelled(value: Any) -> Any:

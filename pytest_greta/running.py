@@ -131,14 +131,13 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
         with config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, seconds)):
             return as_line_of(where.path, where.line, settings.nodeid, call)
     except (ModelMissing, BackendMissing) as missing:
-        return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message, missing.mend))
+        return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message_text, missing.mend_text))
     except Unsupported as error:
-        said = f"unsupported {error.feature}"
-        if error.message != error.feature:
-            said += f" ({error.message})"
-        return Unfinished(unfinished.not_run(probe, settings, "feature", said, ""))
+        key = "unsupported" if error.message == error.feature else "unsupported_why"
+        said = texts.text(key, feature=error.feature, message=error.message_text)
+        return Unfinished(unfinished.not_run(probe, settings, "feature", said, texts.as_text("")))
     except (CaseError, ModelError, BackendError) as error:
-        return Unfinished(unfinished.inconclusive(probe, settings, str(error)))
+        return Unfinished(unfinished.inconclusive(probe, settings, error.said))
     except Exception as error:
         return Unfinished(unfinished.from_exception(probe, settings, error), traceback.format_exc())
 

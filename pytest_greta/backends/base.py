@@ -13,39 +13,37 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_greta.texts import MendableError, SaidError, Text, as_text, join
+
 Array = NDArray[Any]
 Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 
-class BackendError(Exception):
-    """A library said no: its status code's name and its own words."""
+class BackendError(SaidError):
+    """A library said no: its status code's name and its own words, in whatever language it speaks."""
 
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(f"{status}: {message}")
+    def __init__(self, status: str, message: str | Text) -> None:
+        super().__init__(join(": ", status, message))
         self.status = status
-        self.message = message
+        self.message_text = as_text(message)
+        self.message = self.message_text.en
 
 
 class Unsupported(BackendError):
     """A right request for something this library does not have: the case is "not run", not failed."""
 
-    def __init__(self, feature: str, message: str = "") -> None:
+    def __init__(self, feature: str, message: str | Text = "") -> None:
         super().__init__("GRETA_UNSUPPORTED", message or feature)
         self.feature = feature
 
 
-class BackendMissing(Exception):
+class BackendMissing(MendableError):
     """The library cannot be loaded here. ``kind`` is what ``--greta-require`` names: library, device, extra.
 
-    ``mend`` is the command or the step that would change that.
+    ``message`` and ``mend``, the command or the step that would change that, are plain words, or ``Text`` in both
+    languages.
     """
-
-    def __init__(self, kind: str, message: str, mend: str) -> None:
-        super().__init__(f"{message}; {mend}")
-        self.kind = kind
-        self.message = message
-        self.mend = mend
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_verdict_words():
     rows = {one(row["field"]): code(row["values"]) for row in table(VERDICTS, "Verdicts")}
     assert tuple(rows["status"]) == verdict.STATUSES
     assert tuple(rows["scenario"]) == verdict.SCENARIOS
-    assert set(rows) == {f.name for f in fields(verdict.Verdict)} - {"mode", "drift", "rho", "reason"}
+    assert set(rows) == {f.name for f in fields(verdict.Verdict)} - {"mode", "drift", "rho", "reason", "reason_es"}
     given = set(re.findall(r'finding="(\w+)"', inspect.getsource(decide))) | {"NONE"}
     assert set(rows["finding"]) == given, "findings that decide.py can give"
     planned = {word for line in section(VERDICTS, "Planned") for word in code(line)}

@@ -76,7 +76,7 @@ def test_what_is_missing_skips_or_fails(project: Project) -> None:
     result.stdout.fnmatch_lines(["*not run (model): model tiny*"])
     result = run(project, body, "--greta-require", "model")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*model tiny is not in the cache; run: greta model pull tiny*"])
+    result.stdout.fnmatch_lines(["*model tiny is not in the cache; greta model pull tiny*"])
 
 
 def test_an_exception_fails_the_test_with_its_traceback(project: Project) -> None:
