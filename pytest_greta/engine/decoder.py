@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_greta.backends.base import AttentionSession, Batch, Phase
+from pytest_greta.backends.base import AttentionSession
 from pytest_greta.dtypes import DType
 from pytest_greta.engine.spec import ModelConfig, Weights
 from pytest_greta.engine.tracer import Tracer
+from pytest_greta.engine.ways import Call
 from pytest_greta.trace.stages import MODEL
 
 Array = NDArray[Any]
@@ -39,31 +40,29 @@ class Decoder:
         self.gemm = gemm
         self.tracer = tracer
 
-    def forward(
-        self, phase: Phase, tokens: NDArray[np.int64], rows: NDArray[np.int64], batch: Batch, logit_rows: set[int]
-    ) -> F32Array:
-        """Run ``tokens`` [T], the sequence rows ``rows`` [T] of the probed sequence, through all layers.
+    def forward(self, call: Call, logit_rows: set[int]) -> F32Array:
+        """Run all tokens of ``call`` through all layers; the taps keep those of the probed sequence.
 
-        Returns float32 logits [len(logit_rows in this call), vocab], rows ascending. ``batch`` is the planned one.
+        Returns float32 logits [len(logit_rows in this call), vocab], rows ascending. ``call.batch`` is the planned one.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is a finding of the checks, not a warning
-            x = self._round(self.weights["embed"][tokens])
-            self.tracer.tap(MODEL, "embed_out", rows, x)
+            x = self._round(self.weights["embed"][call.tokens])
+            self.tracer.tap(MODEL, "embed_out", call.rows, x[call.probed])
             for layer in range(self.config.n_layers):
-                x = self._layer(layer, phase, x, rows, batch)
-            wanted = np.array([int(row) in logit_rows for row in rows], dtype=bool)
-            rows, x = rows[wanted], x[wanted]
+                x = self._layer(layer, call, x)
+            wanted = np.array([int(row) in logit_rows for row in call.rows], dtype=bool)
+            rows, x = call.rows[wanted], x[call.probed][wanted]
             final = self._norm(x, "final_norm")
             self.tracer.tap(MODEL, "final_norm", rows, final)
             logits = self._matmul(final, "lm_head")
             self.tracer.tap(MODEL, "logits", rows, logits)
         return logits
 
-    def _layer(self, i: int, phase: Phase, x: Array, rows: NDArray[np.int64], batch: Batch) -> Array:
+    def _layer(self, i: int, call: Call, x: Array) -> Array:
         cfg = self.config
 
         def tap(stage: str, values: Array) -> Array:
-            self.tracer.tap(i, stage, rows, values)
+            self.tracer.tap(i, stage, call.rows, values[call.probed])
             return values
 
         tap("x_in", x)
@@ -75,10 +74,10 @@ class Decoder:
             q = tap("q_norm", self._norm(q, f"layers.{i}.q_norm"))
             k = tap("k_norm", self._norm(k, f"layers.{i}.k_norm"))
         q, k = q.copy(), k.copy()
-        self.session.rope(i, phase, batch, q, k)
+        self.session.rope(i, call.phase, call.batch, q, k)
         tap("q_rope", q)
         tap("k_rope", k)
-        out = tap("attn_out", self._attend(i, phase, q, k, v, rows, batch))
+        out = tap("attn_out", self._attend(i, call, q, k, v))
         o = tap("o_proj", self._linear(out.reshape(len(out), -1), f"layers.{i}.o"))
         x = tap("residual_attn", self._add(x, o))
         normed = tap("ffn_norm", self._norm(x, f"layers.{i}.ffn_norm"))
@@ -88,28 +87,27 @@ class Decoder:
         down = tap("down_proj", self._linear(act, f"layers.{i}.down"))
         return tap("x_out", self._add(x, down))
 
-    def _attend(
-        self, i: int, phase: Phase, q: Array, k: Array, v: Array, rows: NDArray[np.int64], batch: Batch
-    ) -> Array:
-        """Write the new rows, read them back, attend. The probed sequence is the last of the batch."""
-        session, tracer = self.session, self.tracer
-        session.kv_write(i, batch, k, v)
+    def _attend(self, i: int, call: Call, q: Array, k: Array, v: Array) -> Array:
+        """Write the new rows, read them back, attend."""
+        session, tracer, rows = self.session, self.tracer, call.rows
+        session.kv_write(i, call.batch, k, v)
         if tracer.wants(i):
-            seq, length = int(batch.seq_ids[-1]), int(batch.kv_len[-1])
-            new_k, new_v = session.kv_read(i, seq, int(rows[0]), len(rows))
+            new_k, new_v = session.kv_read(i, call.seq, call.pad + int(rows[0]), len(rows))
             tracer.tap(i, "kv_write", rows, new_k, "k")
             tracer.tap(i, "kv_write", rows, new_v, "v")
-            self.read_cache(i, seq, length)
-        out, lse = session.attend(i, phase, batch, q)
+            self.read_cache(i, call)
+        out, lse = session.attend(i, call.phase, call.batch, q)
         if lse is not None:
-            tracer.tap(i, "lse", rows, lse)
+            tracer.tap(i, "lse", rows, lse[call.probed])
         return out
 
-    def read_cache(self, layer: int, seq: int, length: int, suffix: str = "") -> None:
-        """Tap all ``length`` rows as the library's own read function returns them; the last snapshot counts."""
+    def read_cache(self, layer: int, call: Call, suffix: str = "") -> None:
+        """Tap all rows up to the call's last as the library's own read function returns them; the last snapshot
+        counts."""
         if not self.tracer.wants(layer):
             return
-        k, v = self.session.kv_read(layer, seq, 0, length)
+        length = int(call.rows[-1]) + 1
+        k, v = self.session.kv_read(layer, call.seq, call.pad, length)
         rows = np.arange(length, dtype=np.int64)
         self.tracer.replace(layer, "kv_read", rows, k, "k" + suffix)
         self.tracer.replace(layer, "kv_read", rows, v, "v" + suffix)

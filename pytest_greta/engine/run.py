@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +16,6 @@ from pytest_greta.backends.base import (
     PHASES,
     AttentionBackend,
     AttentionSession,
-    Batch,
     Description,
     Phase,
     Schedule,
@@ -27,6 +27,7 @@ from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.decoder import Decoder, Gemm
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
+from pytest_greta.engine.ways import Call, Layout, Reuse, Segment, Ways
 from pytest_greta.faults.plant import PlantedSession, PlantedWeights, plants_session, plants_weights
 from pytest_greta.trace.records import KernelRun, Key, PathName, PathTrace, Tap, Trace
 
@@ -53,6 +54,7 @@ class RunPlan:
     threads: int = 0
     device: int = 0
     inject: Inject | None = None
+    ways: Ways = field(default_factory=Ways)
 
     @property
     def n_prefix(self) -> int:
@@ -138,8 +140,8 @@ class _Run:
         )
         self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
-        self._full: tuple[Completed, Mapping[Key, Tap]] | None = None
-        self._prefix: tuple[Completed, Tracer] | None = None
+        self._full: tuple[Completed, Layout, Mapping[Key, Tap]] | None = None
+        self._prefix: tuple[Completed, Layout] | None = None
 
     def close(self) -> None:
         self._open.close()
@@ -147,101 +149,97 @@ class _Run:
     # -- the four paths ------------------------------------------------------------------------------------------
 
     def full(self) -> PathTrace:
-        """prefill(N + steps)."""
-        total = len(self.ids)
-        session = self._session("prefill")
-        tracer = Tracer(self.layers, self.full_rows)
-        self._forward(session, tracer, "prefill", 0, total)
-        path = self._path("full", session, tracer, "prefill", [("prefill", 0, total)])
-        self._full = (session, path.taps)
-        return path
+        """prefill(N + steps), in one call."""
+        session, layout = self._session("prefill"), self._layout()
+        path = _Path("full", self.libraries["prefill"].description, session, Tracer(self.layers, self.full_rows))
+        self._run(path, layout, [Segment("prefill", 0, len(self.ids))])
+        trace = path.trace(self.ids)
+        self._full = (session, layout, trace.taps)
+        return trace
 
     def prefix(self) -> PathTrace:
-        """prefill(N), whose cache the decode path goes on with."""
-        n = self.plan.n_prefix
-        session = self._session("prefill")
-        tracer = Tracer(self.layers, self.prefix_rows)
-        self._forward(session, tracer, "prefill", 0, n)
-        path = self._path("prefix", session, tracer, "prefill", [("prefill", 0, n)])
-        self._prefix = (session, tracer)
-        return path
+        """prefill(N) in the case's own way, whose cache the decode path goes on with."""
+        session, layout = self._session("prefill"), self._layout()
+        path = _Path("prefix", self.libraries["prefill"].description, session, Tracer(self.layers, self.prefix_rows))
+        reuse = self.plan.ways.reuse
+        for segment in self.plan.ways.prefill(self.plan.n_prefix):
+            if reuse is not None and segment.start == reuse.prefix:
+                self._detour(session, layout, reuse)
+            self._run(path, layout, [segment])
+        self._prefix = (session, layout)
+        return path.trace(self.ids)
 
     def decode(self) -> PathTrace:
-        """The last ``steps`` tokens, one by one, over the prefix run's cache."""
+        """The last ``steps`` tokens, ``q_len`` a call, over the prefix run's cache."""
         assert self._prefix is not None
         n, steps = self.plan.n_prefix, self.plan.steps
-        session = self._handed_over(self._prefix[0], n)
-        before = dict(session.counters())
+        prefill, layout = self._prefix
+        session = self._handed_over(prefill, layout, n)
         tracer = Tracer(self.layers, range(n, n + steps))
-        for row in range(n, n + steps):
-            self._forward(session, tracer, "decode", row, 1)
-        return self._path(
-            "decode", session, tracer, "decode", [("decode", row, 1) for row in range(n, n + steps)], before
-        )
+        path = _Path("decode", self.libraries["decode"].description, session, tracer)
+        self._run(path, layout, self.plan.ways.decode(n, steps))
+        return path.trace(self.ids)
 
     def aligned(self) -> PathTrace:
         """The decode kernel with the full run's query of row N, over the full run's cache: one call a layer."""
         assert self._full is not None
         n = self.plan.n_prefix
-        session = self._handed_over(self._full[0], n + 1)
-        before = dict(session.counters())
-        tracer = Tracer(self.layers, [n])
-        row, batch = np.array([n], dtype=np.int64), self._batch(n, 1)
-        for layer in self.layers:
-            q = self._full[1][Key(layer, "q_rope")].row(n)[None].copy()
-            out, lse = session.attend(layer, "decode", batch, q)
-            tracer.tap(layer, "q_rope", row, q)
-            tracer.tap(layer, "attn_out", row, out)
-            if lse is not None:
-                tracer.tap(layer, "lse", row, lse)
-        session.sync()
-        return self._path("aligned", session, tracer, "decode", [("decode", n, 1)], before)
+        prefill, layout, taps = self._full
+        session = self._handed_over(prefill, layout, n + 1)
+        path = _Path("aligned", self.libraries["decode"].description, session, Tracer(self.layers, [n]))
+        call = layout.call(Segment("decode", n, 1), alone=True)
+        with path.counting(call):
+            for layer in self.layers:
+                q = taps[Key(layer, "q_rope")].row(n)[None].copy()
+                out, lse = session.attend(layer, "decode", call.batch, q)
+                path.tracer.tap(layer, "q_rope", call.rows, q)
+                path.tracer.tap(layer, "attn_out", call.rows, out)
+                if lse is not None:
+                    path.tracer.tap(layer, "lse", call.rows, lse)
+            session.sync()
+        return path.trace(self.ids)
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def logits(self) -> NDArray[np.float32]:
         """Of the last position after one prefill of everything: float32 [vocab]."""
-        session = self._session("prefill")
-        last: NDArray[np.float32] = self._forward(session, Tracer((), ()), "prefill", 0, len(self.ids))[-1]
+        call = self._layout().call(Segment("prefill", 0, len(self.ids)))
+        last: NDArray[np.float32] = self._forward(self._session("prefill"), Tracer((), ()), call)[-1]
         return last
 
-    def _forward(self, session: Completed, tracer: Tracer, phase: Phase, start: int, count: int) -> NDArray[np.float32]:
+    def _run(self, path: _Path, layout: Layout, segments: list[Segment]) -> None:
+        for call in layout.calls(segments):
+            with path.counting(call):
+                self._forward(path.session, path.tracer, call)
+
+    def _detour(self, session: Completed, layout: Layout, reuse: Reuse) -> None:
+        """Other tokens after the earlier request's prefix, which are then forgotten. Nothing of it is traced."""
+        rng = np.random.default_rng([self.plan.seed, 2])
+        for row in range(reuse.prefix, reuse.prefix + reuse.rollback):
+            other = rng.integers(self.source.config.vocab, size=1).astype(np.int64)
+            call = layout.call(Segment("decode", row, 1), alone=True, tokens=other)
+            self._forward(session, Tracer((), ()), call)
+        session.kv_trim(len(self.plan.ways.companions), self.plan.ways.left_pad + reuse.prefix)
+
+    def _forward(self, session: Completed, tracer: Tracer, call: Call) -> NDArray[np.float32]:
         plan, fault = self.plan, self.plan.inject
         config, weights = self.source.config, self.source.weights
         target: AttentionSession = session
-        if fault is not None and fault.phase in (phase, "both"):
+        if fault is not None and fault.phase in (call.phase, "both"):
             if plants_weights(fault):
                 weights = PlantedWeights(weights, fault, config)
             elif plants_session(fault):
                 target = PlantedSession(session, fault, config)
         decoder = Decoder(config, weights, target, self.act, plan.gemm, tracer)
-        rows = np.arange(start, start + count, dtype=np.int64)
-        logit_rows = {start + count - 1} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
-        logits = decoder.forward(phase, self.ids[rows], rows, self._batch(start, count), logit_rows)
+        logit_rows = {int(call.rows[-1])} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
+        logits = decoder.forward(call, logit_rows)
         session.sync()
         for layer in self.layers:
-            decoder.read_cache(layer, 0, start + count, "_after")
+            decoder.read_cache(layer, call, "_after")
         return logits
 
-    def _path(
-        self,
-        name: PathName,
-        session: Completed,
-        tracer: Tracer,
-        phase: Phase,
-        segments: list[tuple[str, int, int]],
-        before: Mapping[tuple[str, str], int] | None = None,
-    ) -> PathTrace:
-        rows = np.concatenate([np.arange(start, start + count) for _, start, count in segments]).astype(np.int64)
-        library = self.libraries[phase].description
-        source: Literal["library", "declared"] = "library" if "counters" in library.features else "declared"
-        counted = {key: calls - (before or {}).get(key, 0) for key, calls in session.counters().items()}
-        kernels = tuple(
-            KernelRun(library.name, kernel, ran, calls, source)
-            for (ran, kernel), calls in sorted(counted.items())
-            if calls > 0
-        )
-        return PathTrace(name, self.ids[rows], rows, rows.copy(), tracer.taps(), kernels, tuple(segments))
+    def _layout(self) -> Layout:
+        return Layout(self.plan.ways, self.ids, self.source.config.vocab, self.plan.seed, self.block_table)
 
     def _session(self, phase: Phase) -> Completed:
         session = self.libraries[phase].open(self.config)
@@ -249,30 +247,22 @@ class _Run:
         self.done_by_engine = tuple(sorted({*self.done_by_engine, *session.done_by_engine}))
         return session
 
-    def _handed_over(self, session: Completed, rows: int) -> Completed:
-        """The decode library's session with the first ``rows`` rows of a prefill session's cache."""
+    def _handed_over(self, session: Completed, layout: Layout, rows: int) -> Completed:
+        """The decode library's session with a prefill session's cache: ``rows`` rows of the probed sequence, all rows
+        of its companions."""
         if self.libraries["prefill"] is self.libraries["decode"]:
             return session
         other = self._session("decode")
         for layer in range(self.source.config.n_layers):
-            other.kv_load(layer, 0, 0, *session.kv_read(layer, 0, 0, rows))
+            for seq, length in enumerate(layout.lengths(rows)):
+                if length:
+                    other.kv_load(layer, seq, 0, *session.kv_read(layer, seq, 0, length))
         return other
-
-    def _batch(self, start: int, count: int) -> Batch:
-        """Rows start .. start + count - 1 of the one sequence; all rows before them are in the cache."""
-        rows = np.arange(start, start + count, dtype=np.int32)
-        return Batch(
-            cu_q=np.array([0, count], np.int32),
-            kv_len=np.array([start + count], np.int32),
-            positions=rows,
-            slots=rows.copy(),
-            seq_ids=np.zeros(1, np.int32),
-            block_table=self.block_table,
-        )
 
     def _session_config(self) -> SessionConfig:
         plan, model = self.plan, self.source.config
-        max_len = max(plan.context, len(plan.tokens) + SLACK)
+        max_len = max(plan.context, plan.ways.longest(len(plan.tokens), plan.steps) + SLACK)
+        max_seqs = len(plan.ways.companions) + 1
         blocks = -(-max_len // plan.page_size) if plan.page_size else 0
         return SessionConfig(
             n_layers=model.n_layers,
@@ -280,27 +270,56 @@ class _Run:
             n_kv_heads=model.n_kv_heads,
             head_dim_qk=model.head_dim_qk,
             head_dim_v=model.head_dim_v,
-            max_seqs=1,
+            max_seqs=max_seqs,
             max_len=max_len,
             act_dtype=plan.act_dtype,
             kv_dtype=plan.kv_dtype,
             softmax_scale=model.softmax_scale,
             layers=model.layers,
             page_size=plan.page_size,
-            n_pages=2 * blocks,
+            n_pages=2 * blocks * max_seqs,
             device=plan.device,
             threads=plan.threads,
             schedule=plan.schedule,
         )
 
     def _block_table(self) -> NDArray[np.int32] | None:
-        """A seeded permutation of twice as many pages as are needed: neighbours in a sequence are not neighbours in
-        memory."""
+        """[max_seqs, blocks]: a seeded permutation of twice as many pages as are needed, so that neighbours in a
+        sequence are not neighbours in memory."""
         cfg = self.config
         if cfg.page_size == 0:
             return None
-        if self.libraries["prefill"] is not self.libraries["decode"]:
-            # rows handed from one library to the other are loaded before the first write, where pages are the identity
-            return np.arange(cfg.blocks_per_seq, dtype=np.int32)[None]
-        pages = np.random.default_rng(self.plan.seed).permutation(cfg.n_pages)
-        return pages[: cfg.blocks_per_seq].astype(np.int32)[None]
+        pages = np.arange(cfg.n_pages)
+        # rows handed from one library to the other are loaded before the first write, where pages are the identity
+        if self.libraries["prefill"] is self.libraries["decode"]:
+            pages = np.random.default_rng(self.plan.seed).permutation(pages)
+        used = pages[: cfg.max_seqs * cfg.blocks_per_seq]
+        return used.reshape(cfg.max_seqs, cfg.blocks_per_seq).astype(np.int32)
+
+
+class _Path:
+    """One path in the making: its taps, its calls, and the kernels that its library counted during them."""
+
+    def __init__(self, name: PathName, library: Description, session: Completed, tracer: Tracer) -> None:
+        self.name, self.library, self.session, self.tracer = name, library, session, tracer
+        self._ran: Counter[tuple[str, str]] = Counter()
+        self._calls: list[Call] = []
+
+    @contextlib.contextmanager
+    def counting(self, call: Call) -> Iterator[None]:
+        """The kernels that run inside the block are this path's; whatever else the session did is not."""
+        before = Counter(self.session.counters())
+        yield
+        self._ran.update(Counter(self.session.counters()) - before)
+        self._calls.append(call)
+
+    def trace(self, ids: NDArray[np.int64]) -> PathTrace:
+        rows = np.concatenate([call.rows for call in self._calls])
+        positions = np.concatenate([call.batch.positions[call.probed] for call in self._calls]).astype(np.int64)
+        source: Literal["library", "declared"] = "library" if "counters" in self.library.features else "declared"
+        kernels = tuple(
+            KernelRun(self.library.name, kernel, phase, calls, source)
+            for (phase, kernel), calls in sorted(self._ran.items())
+        )
+        segments = tuple((call.phase, int(call.rows[0]), len(call.rows)) for call in self._calls)
+        return PathTrace(self.name, ids[rows], rows, positions, self.tracer.taps(), kernels, segments)

@@ -30,7 +30,7 @@ class PlainBackend:
             "name": self.name,
             "version": "1",
             "device_kind": "cpu",
-            "features": frozenset({"gqa", "ragged", "q_len", "paged"}),
+            "features": frozenset({"gqa", "ragged", "q_len", "kv_start", "paged"}),
             "act_dtypes": ("f32", "bf16", "f16"),
             "kv_dtypes": ("f32", "bf16", "f16"),
             "p_dtypes": ("f32",),
@@ -67,20 +67,21 @@ class PlainSession:
             k = k_new[first : first + n].astype(np.float32)
             v = v_new[first : first + n].astype(np.float32)
             first += n
+            start = 0 if batch.kv_start is None else int(batch.kv_start[s])
             for t in range(begin, end):
                 seen = n - (end - begin) + (t - begin) + 1
-                if seen <= 0:
+                if seen <= start:
                     continue  # an empty row: out = 0, lse = -inf
                 for h in range(cfg.n_heads):
                     x, kv = q[t, h].astype(np.float32), h // group
                     if phase == "prefill":
-                        scores = (k[:seen, kv] @ x) * np.float32(cfg.softmax_scale)
+                        scores = (k[start:seen, kv] @ x) * np.float32(cfg.softmax_scale)
                     else:
-                        scores = k[:seen, kv] @ (x * np.float32(cfg.softmax_scale))
+                        scores = k[start:seen, kv] @ (x * np.float32(cfg.softmax_scale))
                     top = scores.max()
                     p = np.exp(scores - top)
                     total = p.sum(dtype=np.float32)
-                    out[t, h] = ((p @ v[:seen, kv]) / total).astype(q.dtype)
+                    out[t, h] = ((p @ v[start:seen, kv]) / total).astype(q.dtype)
                     lse[t, h] = top + np.log(total)
         if self.spoil is not None:
             self.spoil(layer, phase, out, lse)
