@@ -45,6 +45,7 @@ def gather(
             "library": run.library,
             "kernel": run.kernel,
             "calls": run.calls,
+            "rows": [count for phase, _, count in found.segments if phase == run.phase],
             "source": run.source,
         }
         for path, found in trace.paths.items()

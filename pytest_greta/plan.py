@@ -20,12 +20,18 @@ DEFAULTS: Mapping[str, Any] = {
     "page_size": 0,
     "steps": 1,
     "gemm": "blas",
+    "chunk": None,
+    "q_len": 1,
+    "left_pad": 0,
+    "reuse": None,
+    "batch": (),
     "schedule": {},
     "contract": {},
     "context": None,
     "timeout": None,
 }
-"""``kv_dtype`` of None becomes the probe's ``dtype``; ``context`` and ``timeout`` of None are the runner's choice."""
+"""``kv_dtype`` of None becomes the probe's ``dtype``; ``context`` and ``timeout`` of None are the runner's choice;
+``chunk`` of None is the whole prompt."""
 
 OVERRIDES: tuple[str, ...] = ("mode", "backend", "library", "model", "layers", "seed")
 

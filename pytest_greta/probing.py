@@ -23,6 +23,7 @@ from pytest_greta.decide import decide_as_designed, decide_kv_aligned
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
 from pytest_greta.engine.spec import ModelSource, llama_stages
+from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import gather, must_hold
 from pytest_greta.faults.kinds import BY_NAME
 from pytest_greta.result import AttentionStat, ProbeResult, to_plain
@@ -176,6 +177,9 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
         last = config.n_heads - 1
         raise CaseError(where, text("probe.head", head=inject.head, model=source.name, last=last))
     schedule = {phase: Schedule(**value) for phase, value in (wanted.get("schedule") or {}).items()}
+    ways = _ways(probe, len(tokens) - steps)
+    if (slots := ways.longest(len(tokens), steps)) > context:
+        raise CaseError(where, text("probe.slots", count=slots, context=context))
     return RunPlan(
         tokens=tokens,
         steps=steps,
@@ -190,6 +194,22 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
         threads=settings.threads or default_threads(),
         device=settings.device,
         inject=inject,
+        ways=ways,
+    )
+
+
+def _ways(probe: Probe, n: int) -> Ways:
+    """How the case reaches its token; ``n`` rows are in the cache before the first decoded one."""
+    wanted = probe.settings
+    reuse = Reuse(**wanted["reuse"]) if wanted["reuse"] else None
+    if reuse is not None and reuse.prefix > n:
+        raise CaseError(probe.case.where, text("probe.reuse", prefix=reuse.prefix, rows=n))
+    return Ways(
+        chunk=int(wanted["chunk"] or 0),
+        q_len=int(wanted["q_len"]),
+        left_pad=int(wanted["left_pad"]),
+        reuse=reuse,
+        companions=tuple(int(length) for length in wanted["batch"]),
     )
 
 
@@ -206,6 +226,13 @@ def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None
                 raise Unsupported(f"{name} {value}", what)
         if plan.page_size and said.kv != "stateless" and "paged" not in said.features:
             raise Unsupported("paged", text("backend.no_pages", library=said.name))
+        for asked, feature in (
+            (plan.ways.q_len > 1, "q_len"),
+            (plan.ways.left_pad > 0, "kv_start"),
+            (bool(plan.ways.companions), "ragged"),
+        ):
+            if asked and feature not in said.features:
+                raise Unsupported(feature, text("backend.no_feature", library=said.name, feature=feature))
         if plan.schedule and "schedule" not in said.features:
             raise Unsupported("schedule", text("backend.no_schedule", library=said.name))
 

@@ -15,11 +15,11 @@ from pytest_greta.texts import Text, as_text, join, text
 
 SETTINGS: tuple[str, ...] = (
     *("model", "backend", "dtype", "kv_dtype", "seed", "layers", "page_size", "steps", "gemm", "schedule", "contract"),
-    *("context", "timeout"),
+    *("chunk", "q_len", "left_pad", "reuse", "batch", "context", "timeout"),
 )
 """The keys that one probe has one value of: what may stand under ``matrix:``."""
 
-_OWN_LIST = ("layers",)
+_OWN_LIST = ("layers", "batch")
 """A list here is one value, not a matrix."""
 
 DEFAULT_MODES = ("kv_aligned",)

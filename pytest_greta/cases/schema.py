@@ -21,7 +21,7 @@ MOST_PROBLEMS = 10
 
 _LATER = frozenset(
     (
-        *("chunk", "q_len", "left_pad", "reuse", "batch", "lengths", "numerics", "repeatable", "batch_invariant"),
+        *("lengths", "numerics", "repeatable", "batch_invariant"),
         *("direction", "tile_origin", "max_update", "p_dtype", "p_scale", "fp8_e4m3", "fp8_e4m3fn", "fp8_e4m3fnuz"),
     )
 )

@@ -27,6 +27,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "library {library} declares {name} {names}",
         "la biblioteca {library} declara {name} {names}",
     ),
+    "backend.no_feature": (
+        "library {library} does not declare {feature}",
+        "la biblioteca {library} no declara {feature}",
+    ),
     "backend.no_pages": ("library {library} has no paged cache", "la biblioteca {library} no tiene caché paginada"),
     "backend.no_schedule": (
         "the schedule of library {library} cannot be set",

@@ -190,6 +190,17 @@ TEXTS: dict[str, tuple[str, str]] = {
         "prompt: {count} token(s); expected at least {least}, of which {steps} decoded after a prefill",
         "prompt: {count} token(s); se esperaban al menos {least}, {steps} de ellos en decode tras un prefill",
     ),
+    "probe.slots": (
+        "batch, left_pad or reuse: a sequence needs {count} rows; the context holds {context}: shorten it, or raise"
+        " context",
+        "batch, left_pad o reuse: una secuencia necesita {count} filas; en el contexto caben {context}: acórtela, o"
+        " aumente context",
+    ),
+    "probe.reuse": (
+        "key reuse: prefix {prefix} is longer than the {rows} rows before the decoded tokens; expected 1 to {rows}",
+        "clave reuse: prefix {prefix} supera las {rows} filas anteriores a los tokens decodificados; se esperaba de 1 a"
+        " {rows}",
+    ),
     "probe.long": (
         "prompt: {count} tokens; the context holds {context}: shorten the prompt",
         "prompt: {count} tokens; en el contexto caben {context}: acorte el prompt",

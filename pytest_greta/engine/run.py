@@ -161,11 +161,11 @@ class _Run:
         """prefill(N) in the case's own way, whose cache the decode path goes on with."""
         session, layout = self._session("prefill"), self._layout()
         path = _Path("prefix", self.libraries["prefill"].description, session, Tracer(self.layers, self.prefix_rows))
-        reuse = self.plan.ways.reuse
-        for segment in self.plan.ways.prefill(self.plan.n_prefix):
-            if reuse is not None and segment.start == reuse.prefix:
-                self._detour(session, layout, reuse)
+        reuse, n = self.plan.ways.reuse, self.plan.n_prefix
+        for segment in self.plan.ways.prefill(n):
             self._run(path, layout, [segment])
+            if reuse is not None and segment.start + segment.count == reuse.prefix:
+                self._detour(session, layout, reuse)
         self._prefix = (session, layout)
         return path.trace(self.ids)
 
@@ -215,9 +215,11 @@ class _Run:
     def _detour(self, session: Completed, layout: Layout, reuse: Reuse) -> None:
         """Other tokens after the earlier request's prefix, which are then forgotten. Nothing of it is traced."""
         rng = np.random.default_rng([self.plan.seed, 2])
+        # a library that only prefills decodes nothing: there the other tokens come one prefill each
+        phase: Phase = "decode" if self.libraries["prefill"] is self.libraries["decode"] else "prefill"
         for row in range(reuse.prefix, reuse.prefix + reuse.rollback):
             other = rng.integers(self.source.config.vocab, size=1).astype(np.int64)
-            call = layout.call(Segment("decode", row, 1), alone=True, tokens=other)
+            call = layout.call(Segment(phase, row, 1), alone=True, tokens=other)
             self._forward(session, Tracer((), ()), call)
         session.kv_trim(len(self.plan.ways.companions), self.plan.ways.left_pad + reuse.prefix)
 
