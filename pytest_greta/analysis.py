@@ -14,7 +14,7 @@ from pytest_greta.checks.compare import CACHED, compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.run import examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned, inconclusive
-from pytest_greta.engine.spec import ModelSource, llama_stages
+from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.result import ProbeResult, from_plain
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.reading import Row, TraceFile
@@ -244,7 +244,7 @@ def _anew(found: TraceFile, trace: Trace | None, source: ModelSource) -> tuple[l
     declared = found.header.get("roundings") or {}
     numerics: dict[str, Numerics] = {phase: from_plain(Numerics, declared.get(phase, {})) for phase in PHASES}
     try:
-        examined = examine(trace, source, llama_stages(source.config), numerics)
+        examined = examine(trace, source, decoder_stages(source.config), numerics)
     except ValueError as error:
         return [], [Breach("unreadable", {"where": str(found.path.with_suffix(".safetensors")), "error": str(error)})]
     missing = [Breach("stage_missing", {"path": m.path, "layer": m.layer, "stage": m.stage}) for m in examined.missing]

@@ -22,7 +22,7 @@ from pytest_greta.checks.run import attention_stats, check_trace
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
-from pytest_greta.engine.spec import ModelSource, llama_stages
+from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import gather, must_hold
 from pytest_greta.faults.kinds import BY_NAME
@@ -112,7 +112,7 @@ def judge_trace(
     trace: Trace, source: ModelSource, descriptions: Mapping[str, Any], numerics: Mapping[str, Numerics], mode: str
 ) -> Judged:
     """Decide over a trace, whoever made it."""
-    stages = llama_stages(source.config)
+    stages = decoder_stages(source.config)
     compared = tuple(compare_paths(trace))
     drift = logits_drift(trace)
     if mode == "as_designed":

@@ -12,7 +12,7 @@ import pytest
 from pytest_greta.checks.result import ByteCheck
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
-from pytest_greta.engine.spec import llama_stages
+from pytest_greta.engine.spec import decoder_stages
 from pytest_greta.evidence import gather, must_hold
 from pytest_greta.trace.records import KernelRun, Key, PathTrace, Tap, Trace
 from tests.support.plain import PlainBackend
@@ -38,7 +38,7 @@ def trace(source, library) -> Trace:
 
 def reasons(trace: Trace, source: Any, library: Library, descriptions: Mapping[str, Any] | None = None) -> set[str]:
     said = descriptions or {"prefill": library.description, "decode": library.description}
-    return {b.key for b in gather(trace, llama_stages(source.config), said, (), COMPARED).breaches}
+    return {b.key for b in gather(trace, decoder_stages(source.config), said, (), COMPARED).breaches}
 
 
 def with_path(trace: Trace, name: str, **changes: Any) -> Trace:
@@ -58,7 +58,7 @@ def kernels_of(path: PathTrace, **changes: Any) -> tuple[KernelRun, ...]:
 def test_a_healthy_trace_has_its_evidence(trace, source, library):
     evidence = gather(
         trace,
-        llama_stages(source.config),
+        decoder_stages(source.config),
         {"prefill": library.description, "decode": library.description},
         (),
         COMPARED,
@@ -77,7 +77,7 @@ def test_a_healthy_trace_has_its_evidence(trace, source, library):
 
 def test_nothing_compared(trace, source, library):
     said = {"prefill": library.description, "decode": library.description}
-    assert [b.key for b in gather(trace, llama_stages(source.config), said).breaches] == ["nothing_compared"]
+    assert [b.key for b in gather(trace, decoder_stages(source.config), said).breaches] == ["nothing_compared"]
 
 
 def test_a_kernel_that_did_not_run(trace, source, library):

@@ -79,12 +79,16 @@ class Decoder:
         tap("k_rope", k)
         out = tap("attn_out", self._attend(i, call, q, k, v))
         o = tap("o_proj", self._linear(out.reshape(len(out), -1), f"layers.{i}.o"))
+        if cfg.post_norms:
+            o = tap("post_attn_norm", self._norm(o, f"layers.{i}.post_attn_norm"))
         x = tap("residual_attn", self._add(x, o))
         normed = tap("ffn_norm", self._norm(x, f"layers.{i}.ffn_norm"))
         gate = tap("gate_proj", self._linear(normed, f"layers.{i}.gate"))
         up = tap("up_proj", self._linear(normed, f"layers.{i}.up"))
         act = tap("ffn_act", self._swiglu(gate, up))
         down = tap("down_proj", self._linear(act, f"layers.{i}.down"))
+        if cfg.post_norms:
+            down = tap("post_ffn_norm", self._norm(down, f"layers.{i}.post_ffn_norm"))
         return tap("x_out", self._add(x, down))
 
     def _attend(self, i: int, call: Call, q: Array, k: Array, v: Array) -> Array:

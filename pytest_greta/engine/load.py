@@ -10,23 +10,20 @@ from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.store import ModelError, known_models, resolve
 from pytest_greta.texts import text
 
-VARIANTS = ("llama",)
-"""Of ``synthetic:VARIANT``."""
-
 
 @lru_cache(maxsize=4)
 def load_source(name: str) -> ModelSource:
     """Loaded once a process. Raises ``ModelError`` (wrong) or ``ModelMissing`` (absent), each with what to do."""
     family, _, variant = name.partition(":")
     if family == "synthetic":
+        from pytest_greta.engine.synthetic import VARIANTS, synthetic
+
         if variant and variant not in VARIANTS:
             near = difflib.get_close_matches(variant, VARIANTS, 1)
             known = ", ".join(f"synthetic:{variant}" for variant in VARIANTS)
             hint = text("mend.near", name=f"synthetic:{near[0]}") if near else text("mend.known", names=known)
             raise ModelError("unknown", text("model.no_variant", name=name, variant=variant), hint)
-        from pytest_greta.engine.synthetic import synthetic
-
-        return synthetic()
+        return synthetic(variant or "llama")
     if "://" in name or family == "transformers":
         known = ", ".join(["synthetic", *known_models()])
         raise ModelError("unknown", text("model.not_yet", name=name), text("mend.use", names=known))

@@ -35,7 +35,10 @@ class ModelConfig:
     softmax_scale: float
     layers: tuple[LayerConfig, ...]
     qkv_bias: bool = False
+    o_bias: bool = False
     qk_norm: bool = False
+    post_norms: bool = False
+    """A norm behind attention and FFN, before each is added to the residual (Gemma 2)."""
 
     @property
     def group(self) -> int:
@@ -102,8 +105,8 @@ class ModelSource:
     extras: dict[str, Any] = field(default_factory=dict)
 
 
-def llama_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
-    """The stages of a llama decoder, in order."""
+def decoder_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
+    """The stages of a decoder of the llama family, in order."""
     specs = [StageSpec(-1, "embed_out", "embedding", (), ("embed",))]
     for i in range(config.n_layers):
 
@@ -135,15 +138,23 @@ def llama_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
             StageSpec(i, "kv_read", "same", ("kv_write",)),
             StageSpec(i, "lse", "attention", ("q_rope", "kv_write")),
             StageSpec(i, "attn_out", "attention", ("q_rope", "kv_write")),
-            linear("o_proj", "attn_out", "o", False),
-            StageSpec(i, "residual_attn", "add", ("x_in", "o_proj")),
+            linear("o_proj", "attn_out", "o", config.o_bias),
+        ]
+        attended, fed = "o_proj", "down_proj"
+        if config.post_norms:
+            specs.append(StageSpec(i, "post_attn_norm", "norm", ("o_proj",), w("post_attn_norm")))
+            attended, fed = "post_attn_norm", "post_ffn_norm"
+        specs += [
+            StageSpec(i, "residual_attn", "add", ("x_in", attended)),
             StageSpec(i, "ffn_norm", "norm", ("residual_attn",), w("ffn_norm")),
             linear("gate_proj", "ffn_norm", "gate", False),
             linear("up_proj", "ffn_norm", "up", False),
             StageSpec(i, "ffn_act", "swiglu", ("gate_proj", "up_proj")),
             linear("down_proj", "ffn_act", "down", False),
-            StageSpec(i, "x_out", "add", ("residual_attn", "down_proj")),
         ]
+        if config.post_norms:
+            specs.append(StageSpec(i, "post_ffn_norm", "norm", ("down_proj",), w("post_ffn_norm")))
+        specs.append(StageSpec(i, "x_out", "add", ("residual_attn", fed)))
     return (
         *specs,
         StageSpec(-1, "final_norm", "norm", ("x_out",), ("final_norm",)),

@@ -5,12 +5,14 @@
 - hot logits: some heads have scores of +-20, so that softmax is nearly one-hot there;
 - every matrix is non-symmetric and every layer is different, so that a transposed, misrouted or mixed-up weight shows.
 
-No download, no file: the embedded default.
+No download, no file: the embedded default. The variants (``synthetic:qwen3``, ...) have what other families add to a
+llama: each feature of the C ABI has a model that uses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,11 +46,61 @@ class ByteTokenizer:
         return bytes(i for i in ids if i < BOS).decode("utf-8", errors="replace")
 
 
-def synthetic(seed: int = 1) -> ModelSource:
-    """The model for one weight seed. Weights float32, [out, in], scale 1/sqrt(in)."""
-    layer = LayerConfig(rope_base=10000.0, rope_style="half")
+@dataclass(frozen=True)
+class Variant:
+    """What a family adds to the llama. ``layer``: the attention parameters of each layer."""
+
+    layer: Callable[[int], LayerConfig] = lambda _: LayerConfig()
+    qk_norm: bool = False
+    qkv_bias: bool = False
+    o_bias: bool = False
+    post_norms: bool = False
+    softmax_scale: float = HEAD_DIM**-0.5
+
+
+SHORT_WINDOW = 24
+"""Keys of a sliding window: short, so that an ordinary prompt is longer."""
+
+
+def _mistral(_: int) -> LayerConfig:
+    return LayerConfig(window=SHORT_WINDOW)
+
+
+def _gemma2(i: int) -> LayerConfig:
+    """Every second layer has a window; the cap lies near the hot heads' scores."""
+    return LayerConfig(window=SHORT_WINDOW if i % 2 == 0 else 0, softcap=12.0)
+
+
+def _gpt_oss(i: int) -> LayerConfig:
+    """Learned sinks, alternating windows, YaRN-like factors: slow dimensions are turned 4 times slower."""
+    pairs = HEAD_DIM // 2
+    return LayerConfig(
+        rope_base=150000.0,
+        rope_factors=tuple(float(f) for f in np.interp(np.arange(pairs), [pairs / 4, 3 * pairs / 4], [1.0, 4.0])),
+        window=SHORT_WINDOW if i % 2 == 0 else 0,
+        sinks=tuple(float(x) for x in np.random.default_rng([3, i]).normal(1.0, 2.0, N_HEADS)),
+    )
+
+
+def _qwen3(i: int) -> LayerConfig:
+    """Two bases and a partial rotary in every third layer."""
+    return LayerConfig(rope_base=1e6 if i % 2 else 1e4, rotary_dim=HEAD_DIM // 2 if i % 3 == 2 else 0)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "llama": Variant(),
+    "qwen3": Variant(_qwen3, qk_norm=True),
+    "mistral": Variant(_mistral),
+    "gemma2": Variant(_gemma2, post_norms=True, softmax_scale=0.2),
+    "gpt-oss": Variant(_gpt_oss, qkv_bias=True, o_bias=True),
+}
+
+
+def synthetic(variant: str = "llama", seed: int = 1) -> ModelSource:
+    """The model of one family for one weight seed. Weights float32, [out, in], scale 1/sqrt(in)."""
+    family = VARIANTS[variant]
     config = ModelConfig(
-        arch="synthetic-llama",
+        arch=f"synthetic-{variant}",
         n_layers=N_LAYERS,
         width=WIDTH,
         ffn_width=FFN,
@@ -59,10 +111,34 @@ def synthetic(seed: int = 1) -> ModelSource:
         vocab=VOCAB,
         context=CONTEXT,
         rms_eps=1e-5,
-        softmax_scale=HEAD_DIM**-0.5,
-        layers=(layer,) * N_LAYERS,
+        softmax_scale=family.softmax_scale,
+        layers=tuple(family.layer(i) for i in range(N_LAYERS)),
+        qkv_bias=family.qkv_bias,
+        o_bias=family.o_bias,
+        qk_norm=family.qk_norm,
+        post_norms=family.post_norms,
     )
-    return ModelSource("synthetic", config, F32Weights(_weights(seed)), ByteTokenizer(), f"synthetic seed {seed}")
+    name = "synthetic" if variant == "llama" else f"synthetic:{variant}"
+    weights = _weights(seed) | _added(family, seed)
+    return ModelSource(name, config, F32Weights(weights), ByteTokenizer(), f"{name} seed {seed}")
+
+
+def _added(family: Variant, seed: int) -> dict[str, np.ndarray]:
+    """The tensors that a family has and the llama has not; the llama's own stay what they are."""
+    rng = np.random.default_rng([seed, 1])
+    added: dict[str, np.ndarray] = {}
+    for i in range(N_LAYERS):
+        if family.qk_norm:
+            added |= {f"layers.{i}.{name}": rng.uniform(0.5, 2.0, HEAD_DIM) for name in ("q_norm", "k_norm")}
+        if family.qkv_bias:
+            heads = {"q": N_HEADS, "k": N_KV_HEADS, "v": N_KV_HEADS}
+            added |= {f"layers.{i}.{n}_bias": rng.normal(0.0, 0.3, count * HEAD_DIM) for n, count in heads.items()}
+        if family.o_bias:
+            added[f"layers.{i}.o_bias"] = rng.normal(0.0, 0.1, WIDTH)
+        if family.post_norms:
+            norms = ("post_attn_norm", "post_ffn_norm")
+            added |= {f"layers.{i}.{name}": rng.uniform(0.2, 0.6, WIDTH) for name in norms}
+    return added
 
 
 def _weights(seed: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_greta.backends.base import Numerics
 from pytest_greta.checks.run import attention_stats, check_trace, examine
-from pytest_greta.engine.spec import llama_stages
+from pytest_greta.engine.spec import decoder_stages
 from pytest_greta.trace.records import Key, Tap, Trace
 from tests.checks.tiny_trace import CHECKED, HEADS, STEPS, Break, N, Tiny
 
@@ -288,6 +288,6 @@ def test_a_rope_without_rotation_is_a_copy():
     tiny = Tiny()
     still = replace(tiny.source.config.layers[0], rope_style="none")
     source = replace(tiny.source, config=replace(tiny.source.config, layers=(still,) * 3))
-    found = flagged(check_trace(tiny.trace(), source, llama_stages(source.config), {}))
+    found = flagged(check_trace(tiny.trace(), source, decoder_stages(source.config), {}))
     assert ("full", 0, "q_rope") in found
     assert all(stage in ("q_rope", "k_rope") for _, _, stage in found)

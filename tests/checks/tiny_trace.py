@@ -14,7 +14,7 @@ import numpy as np
 
 from pytest_greta.backends.base import LayerConfig
 from pytest_greta.dtypes import DTYPES
-from pytest_greta.engine.spec import ModelConfig, ModelSource, StageSpec, llama_stages
+from pytest_greta.engine.spec import ModelConfig, ModelSource, StageSpec, decoder_stages
 from pytest_greta.trace.records import Key, PathTrace, Tap, Trace
 
 f32 = np.float32
@@ -107,7 +107,7 @@ class Tiny:
 
     @property
     def stages(self) -> tuple[StageSpec, ...]:
-        return llama_stages(self.source.config)
+        return decoder_stages(self.source.config)
 
     def trace(self) -> Trace:
         decoded = set(range(N, N + STEPS))
