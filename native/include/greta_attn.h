@@ -173,9 +173,10 @@ const char *greta_describe(void);
 greta_status greta_open(const greta_config *config, greta_session **session);
 void greta_close(greta_session *session);
 /* q, out: [n_tokens, n_heads, dim]. k_new, v_new: NULL, but for a library that declares "prefill_kv": "fresh" (the
- * rows of this call, [n_tokens, n_kv_heads, dim], in act_dtype) or "kv": "stateless" (all kv_len rows of each
- * sequence, one after the other, in kv_dtype). lse: float32 [n_tokens, n_heads], natural log after scale, cap, bias and sink, or NULL. A query that
- * sees no row gets out = 0 and lse = -inf. */
+ * rows of this call, [n_tokens, n_kv_heads, dim], in act_dtype) or "kv": "stateless" (all kv_len rows of each sequence,
+ * one after the other, as a cache would hold them: in kv_dtype, divided by k_scale and v_scale). lse: float32
+ * [n_tokens, n_heads], natural log after scale, cap, bias and sink, or NULL. A query that sees no row gets out = 0 and
+ * lse = -inf, or its sink's score. Rows of q_len beyond kv_len see none. */
 greta_status greta_attend(greta_session *session, int32_t layer, int32_t phase, const greta_batch *batch,
                           const greta_tensor *q, const greta_tensor *k_new, const greta_tensor *v_new,
                           const greta_tensor *out, const greta_tensor *lse);

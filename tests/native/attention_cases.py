@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends import native
-from pytest_greta.backends.base import Batch, LayerConfig, Schedule, SessionConfig
+from pytest_greta.backends.base import Batch, LayerConfig, Phase, Schedule, SessionConfig
 from pytest_greta.dtypes import DTYPES
 
 Array = NDArray[Any]
 U = 2.0**-24
 C = 5.0
+TANH_REL = 2.0**-22
+ONE = {"prefill": Schedule(tile=10_000, splits=1), "decode": Schedule(tile=10_000, splits=1)}
+"""One tile and one split: where the two kernels must agree to the bit."""
 
 
 def int32(values: Any) -> NDArray[np.int32]:
@@ -75,18 +78,36 @@ class Reference:
     lse_bound: float
 
 
-def reference(q: Array, k: Array, v: Array, scale: float, schedule: Schedule, act: str) -> Reference:
-    """One row: q [dqk], k [n, dqk], v [n, dv]. P in f32; first tier."""
+def reference(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    schedule: Schedule,
+    act: str,
+    *,
+    cap: float = 0.0,
+    bias: Array | float = 0.0,
+    sink: float = -np.inf,
+) -> Reference:
+    """One row: q [dqk], k [n, dqk], v [n, dv], ``bias`` [n]. P in f32; first tier."""
     q, k, v = (np.asarray(x, dtype=np.float64) for x in (q, k, v))
     n, d = k.shape
     s = scale * (k @ q)
     size = scale * (np.abs(k) @ np.abs(q))
+    ds = U * (C * np.sqrt(d) * size + 3 * np.abs(s))
+    if cap:
+        s = cap * np.tanh(s / cap)
+        ds = (1 - (s / cap) ** 2) * ds + (4 * U + TANH_REL) * np.abs(s)
+    s = s + bias
+    ds = ds + U * (np.abs(bias) + np.abs(s)) * np.any(bias)
+    if np.isfinite(sink):  # one more key, exact, with value 0
+        s, ds, v, n = np.append(s, sink), np.append(ds, 0.0), np.concatenate([v, np.zeros_like(v[:1])]), n + 1
     m = s.max()
     weights = np.exp(s - m)
     p = weights / weights.sum()
     lse = m + np.log(weights.sum())
     tiles = -(-n // schedule.tile) + schedule.splits
-    ds = U * (C * np.sqrt(d) * size + 3 * np.abs(s))
     eps = ds + U * (2 * np.abs(s - m) + (2 * np.maximum(abs(m), np.abs(s)) + 4) * (1 + C * np.sqrt(tiles)))
     out = p @ v
     core = (p * eps) @ np.abs(v - out) + 4 * U * np.abs(out) + C * np.sqrt(n) * U * (p @ np.abs(v) + np.abs(out))
@@ -95,6 +116,32 @@ def reference(q: Array, k: Array, v: Array, scale: float, schedule: Schedule, ac
     return Reference(
         out, core + U * (p @ np.abs(v)) + rounding, lse, p @ eps + C * np.sqrt(n) * U + 2 * U * abs(lse) + 4 * U
     )
+
+
+def run(phase: Phase, **options: Any) -> tuple[bytes, bytes]:
+    """The last row of a sequence of ``n`` rows, by one phase: prefill of all, or decode of the last."""
+    n, act, seed = options.pop("n", 45), options.pop("act", "f32"), options.pop("seed", 0)
+    table, companions = options.pop("table", None), options.pop("companions", [])
+    rng = np.random.default_rng(seed)
+    c = config(act_dtype=act, kv_dtype=options.pop("kv", act), max_seqs=1 + len(companions), **options)
+    mine = {name: randn(rng, (n, heads, dim), act) for name, heads, dim in sizes(c)}
+    others = [{name: randn(rng, (m, heads, dim), act) for name, heads, dim in sizes(c)} for m in companions]
+    lens = [*companions, n]
+
+    def rows(name: str, counts: list[int]) -> Array:
+        parts = [x[name][len(x[name]) - count :] for x, count in zip([*others, mine], counts, strict=True)]
+        return np.ascontiguousarray(np.concatenate(parts))
+
+    with backend().open(c) as session:
+        session.kv_write(0, batch(lens, lens, table=table), rows("k", lens), rows("v", lens))
+        q_lens = lens if phase == "prefill" else [1] * len(lens)
+        out, lse = session.attend(0, phase, batch(q_lens, lens, table=table), rows("q", q_lens))
+        assert lse is not None
+        return out[-1].tobytes(), lse[-1].tobytes()
+
+
+def sizes(c: Any) -> list[tuple[str, int, int]]:
+    return [("q", c.n_heads, c.head_dim_qk), ("k", c.n_kv_heads, c.head_dim_qk), ("v", c.n_kv_heads, c.head_dim_v)]
 
 
 def compile_library(folder: Path, source: str, name: str = "libuser.so") -> Path:

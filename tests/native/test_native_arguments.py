@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from attention_cases import backend, batch, config, int32
 
 from pytest_greta.backends.base import BackendError, LayerConfig, Schedule, Unsupported
+from pytest_greta.dtypes import DTYPES
 
 ROWS = np.ones((1, 2, 16), np.float32)
 NO_ROPE = LayerConfig(rope_style="none")
@@ -40,6 +42,14 @@ def schedule(**changes: Any) -> dict[str, Schedule]:
         ({"softmax_scale": float("nan")}, "config.softmax_scale is not finite"),
         ({"threads": -1}, "config.threads is -1, expected 0 .. 1024"),
         ({"layers": layer(window=-1)}, "layers[0].window is -1, expected 0 or more"),
+        ({"layers": layer(softcap=-1.0)}, "layers[0].softcap is -1, expected 0 or more"),
+        ({"layers": layer(softcap=math.inf)}, "layers[0].softcap is inf, expected 0 or more"),
+        ({"layers": layer(k_scale=(1.0, 0.0))}, "layers[0].k_scale[1] is 0, expected a positive number"),
+        ({"layers": layer(v_scale=(math.nan, 1.0))}, "layers[0].v_scale[0] is nan, expected a positive number"),
+        ({"layers": layer(v_scale=(math.inf, 1.0))}, "layers[0].v_scale[0] is inf, expected a positive number"),
+        ({"layers": layer(sinks=(0.0, math.inf, 0, 0))}, "layers[0].sinks[1] is inf, expected a number, or -inf for none"),
+        ({"layers": layer(sinks=(math.nan, 0, 0, 0))}, "layers[0].sinks[0] is nan, expected a number"),
+        ({"layers": layer(alibi=(0.0, 0, 0, math.inf))}, "layers[0].alibi[3] is inf, expected a number"),
         ({"layers": layer(rope_style="half", rope_base=0.0)}, "layers[0].rope.base is 0, expected a positive number"),
         ({"layers": layer(rope_style="half", rotary_dim=7)}, "layers[0].rope.rotary_dim is 7, expected an even number"),
         ({"layers": layer(rope_style="half", rotary_dim=18)}, "rotary_dim is 18, expected an even number up to"),
@@ -49,6 +59,13 @@ def schedule(**changes: Any) -> dict[str, Schedule]:
         ),
         ({"schedule": schedule(tile=-1)}, "schedule[decode].tile is -1, expected 0 or more"),
         ({"schedule": schedule(splits=-2)}, "schedule[decode].splits is -2, expected 0 or more"),
+        ({"schedule": schedule(max_update="lazy:-1")}, "schedule[decode].max_threshold is -1, expected 0 or more"),
+        ({"schedule": schedule(max_update="lazy:inf")}, "schedule[decode].max_threshold is inf, expected 0 or more"),
+        ({"schedule": schedule(p_scale=-1.0)}, "schedule[decode].p_scale is -1, expected 0 (for 1) .. 3.40282e+38"),
+        (
+            {"schedule": schedule(p_scale=449.0, p_dtype="fp8_e4m3fn")},
+            "schedule[decode].p_scale is 449, expected 0 (for 1) .. 448, the largest fp8_e4m3fn",
+        ),
     ],
 )  # fmt: skip
 def test_open_refuses(changes: dict[str, Any], message: str) -> None:
@@ -63,20 +80,8 @@ def test_open_refuses(changes: dict[str, Any], message: str) -> None:
     ("changes", "feature"),
     [
         ({"act_dtype": "fp8_e4m3fn"}, "fp8_e4m3fn"),
-        ({"kv_dtype": "fp8_e4m3fnuz"}, "fp8_e4m3fnuz"),
+        ({"act_dtype": "fp8_e4m3fnuz"}, "fp8_e4m3fnuz"),
         ({"head_dim_qk": 257}, "head_dim"),
-        ({"layers": layer(window=4)}, "window"),
-        ({"layers": layer(softcap=30.0)}, "softcap"),
-        ({"layers": layer(k_scale=(1.0, 2.0))}, "kv_scale"),
-        ({"layers": layer(v_scale=(1.0, 2.0))}, "kv_scale"),
-        ({"layers": layer(sinks=(0.0,) * 4)}, "sinks"),
-        ({"layers": layer(alibi=(0.5,) * 4)}, "alibi"),
-        ({"schedule": schedule(direction="reverse")}, "direction"),
-        ({"schedule": schedule(tile_origin="window")}, "tile_origin"),
-        ({"schedule": schedule(max_update="lazy:8")}, "max_update"),
-        ({"schedule": schedule(max_update="none")}, "max_update"),
-        ({"schedule": schedule(p_dtype="bf16")}, "p_dtype"),
-        ({"schedule": schedule(p_scale=256.0)}, "p_scale"),
         ({"schedule": schedule(splits=65)}, "schedule"),
     ],
 )
@@ -87,6 +92,40 @@ def test_what_is_not_there_is_unsupported_and_not_declared(changes: dict[str, An
     assert caught.value.message.startswith(f"{feature}: ")
     if feature != "schedule":
         assert feature not in backend().describe().features
+
+
+def test_what_a_layer_and_a_schedule_may_ask_for_is_declared() -> None:
+    """Each of these opens, and is a feature; what it does is tested in test_native_score and test_native_schedule."""
+    asked: dict[str, list[dict[str, Any]]] = {
+        "window": [{"layers": layer(window=4)}],
+        "softcap": [{"layers": layer(softcap=30.0)}],
+        "kv_scale": [{"layers": layer(k_scale=(1.0, 2.0))}, {"layers": layer(v_scale=(1.0, 2.0))}],
+        "sinks": [{"layers": layer(sinks=(0.0, -math.inf, 1.0, 2.0))}],
+        "alibi": [{"layers": layer(alibi=(0.5,) * 4)}],
+        "direction": [{"schedule": schedule(direction="reverse")}],
+        "tile_origin": [{"schedule": schedule(tile_origin="window")}],
+        "max_update": [{"schedule": schedule(max_update="lazy:8")}, {"schedule": schedule(max_update="none")}],
+        "p_dtype": [{"schedule": schedule(p_dtype=name)} for name in ("bf16", "f16", "fp8_e4m3fn", "fp8_e4m3fnuz")],
+        "p_scale": [{"schedule": schedule(p_scale=256.0)}],
+    }
+    described = backend().describe()
+    for feature, changes in asked.items():
+        assert feature in described.features
+        for change in changes:
+            backend().open(config(**change)).close()
+    for name in described.kv_dtypes:
+        backend().open(config(kv_dtype=name)).close()
+    assert described.kv_dtypes == described.p_dtypes == tuple(DTYPES)
+    assert described.act_dtypes == ("f32", "bf16", "f16")
+
+
+def test_more_queries_than_rows_a_sequence_can_hold() -> None:
+    b = batch([49], [48])
+    with (
+        backend().open(config()) as session,
+        pytest.raises(BackendError, match=r"batch.cu_q gives sequence 0 49 queries, expected up to max_len 48"),
+    ):
+        session.attend(0, "decode", b, np.ones((49, 4, 16), np.float32))
 
 
 def test_another_device_is_no_device() -> None:

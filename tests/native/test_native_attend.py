@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attention_cases import Array, backend, batch, config, int32, randn, reference
+from attention_cases import ONE, backend, batch, config, int32, randn, reference, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,17 +14,6 @@ from pytest_greta.backends.base import Phase, Schedule
 from pytest_greta.dtypes import DTYPES
 
 TYPES = ("f32", "bf16", "f16")
-ONE = {"prefill": Schedule(tile=10_000, splits=1), "decode": Schedule(tile=10_000, splits=1)}
-
-
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each instruction set; one that the processor lacks is checked to be refused, in test_native_library."""
-    best = backend().describe().raw["isa"]
-    order = ["avx512", "avx2", "portable"]
-    name = max(request.param, best, key=order.index)
-    monkeypatch.setenv("GRETA_CPU_ISA", name)
-    return name
 
 
 @given(data=st.data())
@@ -73,32 +62,6 @@ def test_random_configurations_lie_within_the_bound(data: st.DataObject) -> None
                                       schedule[phase], act)  # fmt: skip
                         assert abs(lse[token, head] - r.lse) <= r.lse_bound
                         assert (np.abs(out[token, head].astype(float) - r.out) <= r.out_bound).all()
-
-
-def run(phase: Phase, **options: Any) -> tuple[bytes, bytes]:
-    """The last row of a sequence of ``n`` rows, by one phase: prefill of all, or decode of the last."""
-    n, act, seed = options.pop("n", 45), options.pop("act", "f32"), options.pop("seed", 0)
-    table, companions = options.pop("table", None), options.pop("companions", [])
-    rng = np.random.default_rng(seed)
-    c = config(act_dtype=act, kv_dtype=options.pop("kv", act), max_seqs=1 + len(companions), **options)
-    mine = {name: randn(rng, (n, heads, dim), act) for name, heads, dim in sizes(c)}
-    others = [{name: randn(rng, (m, heads, dim), act) for name, heads, dim in sizes(c)} for m in companions]
-    lens = [*companions, n]
-
-    def rows(name: str, counts: list[int]) -> Array:
-        parts = [x[name][len(x[name]) - count :] for x, count in zip([*others, mine], counts, strict=True)]
-        return np.ascontiguousarray(np.concatenate(parts))
-
-    with backend().open(c) as session:
-        session.kv_write(0, batch(lens, lens, table=table), rows("k", lens), rows("v", lens))
-        q_lens = lens if phase == "prefill" else [1] * len(lens)
-        out, lse = session.attend(0, phase, batch(q_lens, lens, table=table), rows("q", q_lens))
-        assert lse is not None
-        return out[-1].tobytes(), lse[-1].tobytes()
-
-
-def sizes(c: Any) -> list[tuple[str, int, int]]:
-    return [("q", c.n_heads, c.head_dim_qk), ("k", c.n_kv_heads, c.head_dim_qk), ("v", c.n_kv_heads, c.head_dim_v)]
 
 
 @pytest.mark.parametrize("kv", TYPES)

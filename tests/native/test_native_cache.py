@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from attention_cases import backend, batch, config, int32, randn
@@ -102,6 +104,60 @@ def test_trimmed_rows_are_gone_in_all_layers() -> None:
             got, _ = session.kv_read(layer, 1, 0, 10)
             assert (got[:4] == k[:4]).all()
             assert not got[4:].any()
+
+
+@pytest.mark.parametrize("page", [0, 4])
+def test_every_row_that_was_ever_written_or_loaded_is_forgotten(page: int) -> None:
+    """Trimming, writing further back, trimming again: no row beyond the cut may live on, whatever put it there."""
+    k = np.ones((12, 2, 16), np.float32)
+    table = np.array([[5, 0, 3], [1, 4, 2]]) if page else None
+
+    def put(slots: list[int]) -> Batch:
+        mine = None if table is None else int32(table[1:])
+        n = len(slots)
+        return Batch(int32([0, n]), int32([12]), int32(slots), int32(slots), int32([1]), None, mine)
+
+    def live(session: Any, seq: int = 1) -> list[int]:
+        rows = session.kv_read(1, seq, 0, 12)
+        assert (rows[0].any(axis=(1, 2)) == rows[1].any(axis=(1, 2))).all()
+        return [int(slot) for slot in np.flatnonzero(rows[0].any(axis=(1, 2)))]
+
+    with backend().open(config(n_layers=2, max_len=12, page_size=page, n_pages=6 if page else 0)) as session:
+        session.kv_write(1, batch([12], [12], table=table), k, k)  # sequence 0: nothing of it may be touched
+        session.kv_write(1, put([0, 1, 2, 7]), k[:4], k[:4])
+        session.kv_trim(1, 8)
+        assert live(session) == [0, 1, 2, 7], "row 7 is before the cut"
+        session.kv_trim(1, 2)
+        assert live(session) == [0, 1]
+        session.kv_write(1, put([5]), k[:1], k[:1])
+        session.kv_trim(1, 5)
+        assert live(session) == [0, 1]
+        session.kv_load(1, 1, 9, k[:3], k[:3])
+        assert live(session) == [0, 1, 9, 10, 11]
+        session.kv_write(0, put([3]), k[:1], k[:1])  # a shorter write elsewhere forgets nothing of what is to trim
+        session.kv_trim(1, 10)
+        assert live(session) == [0, 1, 9]
+        session.kv_trim(1, 0)
+        assert live(session) == []
+        assert not session.kv_read(0, 1, 0, 12)[0].any()
+        session.kv_trim(1, 12)
+        assert live(session, 0) == list(range(12))
+
+
+def test_attention_after_a_rollback_is_that_of_a_fresh_session() -> None:
+    """Ten rows, cut back to six, four others: the bytes are those of a session that never had the first ones."""
+    rng = np.random.default_rng(5)
+    k, wrong, q = randn(rng, (10, 2, 16), "bf16"), randn(rng, (4, 2, 16), "bf16"), randn(rng, (1, 4, 16), "bf16")
+    results = []
+    for rolled_back in (True, False):
+        with backend().open(config(act_dtype="bf16", kv_dtype="bf16")) as session:
+            session.kv_write(0, batch([6], [6]), k[:6], k[:6])
+            if rolled_back:
+                session.kv_write(0, batch([4], [10]), wrong, wrong)
+                session.kv_trim(0, 6)
+            session.kv_write(0, batch([4], [10]), k[6:], k[6:])
+            results.append(session.attend(0, "decode", batch([1], [10]), q)[0].tobytes())
+    assert results[0] == results[1]
 
 
 def test_a_refused_write_changes_nothing() -> None:

@@ -175,7 +175,8 @@ time.sleep(0.3)
 def test_the_built_in_library_describes_itself() -> None:
     described = backend().describe()
     assert (described.name, described.device_kind, described.one_kernel) == ("greta-cpu", "cpu", False)
-    assert described.act_dtypes == described.kv_dtypes == ("f32", "bf16", "f16")
+    assert described.act_dtypes == ("f32", "bf16", "f16")
+    assert described.kv_dtypes == described.p_dtypes == (*described.act_dtypes, "fp8_e4m3fn", "fp8_e4m3fnuz")
     assert {
         "rope",
         "kv_write",
@@ -189,6 +190,7 @@ def test_the_built_in_library_describes_itself() -> None:
     assert {"paged", "ragged", "gqa", "q_len", "kv_start", "partial_rotary", "rope_factors"} <= described.features
     assert (described.numerics["prefill"].tile, described.numerics["decode"].splits) == (64, 2)
     assert described.numerics["prefill"].angle == "f64"
+    assert described.numerics["decode"].tanh_rel == 2.0**-22, "what native/tests/test_exp.cpp holds it to"
     assert backend().device_count() == 1
 
 

@@ -54,6 +54,26 @@ def test_both_styles(
             assert (x[..., rotary:] == original[..., rotary:]).all()
 
 
+def test_each_layer_turns_by_its_own_table() -> None:
+    """Bases, factors and rotary dimensions by layer, as models with local and global attention have them."""
+    layers = (
+        LayerConfig(rope_base=10_000.0),
+        LayerConfig(rope_base=1_000_000.0, rope_factors=tuple(1.0 + i for i in range(8))),
+        LayerConfig(rope_base=500.0, rotary_dim=6, rope_style="interleaved"),
+        LayerConfig(rope_style="none"),
+    )
+    rng, n = np.random.default_rng(1), len(POSITIONS)
+    q, k = randn(rng, (n, 4, 16), "f32"), randn(rng, (n, 2, 16), "f32")
+    b = Batch(int32([0, n]), int32([n]), int32(POSITIONS), int32(range(n)), int32([0]))
+    with backend().open(config(n_layers=4, layers=layers)) as session:
+        for index, layer in enumerate(layers):
+            mine = q.copy(), k.copy()
+            session.rope(index, "decode", b, *mine)
+            for x, original in zip(mine, (q, k), strict=True):
+                y, bound = (original, 0.0) if layer.rope_style == "none" else rotated(original, layer)
+                assert (np.abs(x.astype(np.float64) - y) <= bound).all()
+
+
 def test_the_two_styles_and_neighbouring_positions_differ() -> None:
     results = set()
     for style, position in (("half", 3), ("interleaved", 3), ("half", 4)):

@@ -1,4 +1,6 @@
 /* greta_attend: checks, scratch memory and the choice of kernel. */
+#include <algorithm>
+
 #include "batch.h"
 #include "errors.h"
 #include "threads.h"
@@ -24,8 +26,14 @@ AttendArgs arguments(greta_session& session, int32_t layer, int32_t phase, const
   args.act_dtype = config.act_dtype;
   args.kv_dtype = config.kv_dtype;
   args.scale = config.softmax_scale;
-  args.tile = config.schedule[phase].tile;
-  args.splits = config.schedule[phase].splits;
+  args.schedule = config.schedule[phase];
+  const Layer& own = config.layers[static_cast<size_t>(layer)];
+  args.window = own.window;
+  args.softcap = own.softcap;
+  args.k_scale = own.k_scale.data();
+  args.v_scale = own.v_scale.data();
+  args.sinks = own.sinks.empty() ? nullptr : own.sinks.data();
+  args.alibi = own.alibi.empty() ? nullptr : own.alibi.data();
   args.n_seqs = batch.n_seqs;
   args.n_tokens = batch.n_tokens;
   args.seqs = session.seqs.data();
@@ -33,7 +41,9 @@ AttendArgs arguments(greta_session& session, int32_t layer, int32_t phase, const
   args.v = session.cache.v_row(layer, 0, 0, 0);
   args.page_size = config.page_size;
   double keys = 0.0; /* seen by all queries together, at most */
-  for (const Sequence& seq : session.seqs) keys += static_cast<double>(seq.q_len) * seq.kv_len;
+  for (const Sequence& seq : session.seqs) {
+    keys += static_cast<double>(seq.q_len) * (own.window == 0 ? seq.kv_len : std::min(own.window, seq.kv_len));
+  }
   args.threads = worthwhile_threads(config.threads, keys * config.n_heads * (config.head_dim_qk + config.head_dim_v));
   args.counters = &session.counters;
   return args;
@@ -48,7 +58,7 @@ void run(greta_session& session, AttendArgs& args) {
     return;
   }
   args.partials =
-      session.partials.reserve(static_cast<size_t>(args.splits) * static_cast<size_t>(args.n_tokens) *
+      session.partials.reserve(static_cast<size_t>(args.schedule.splits) * static_cast<size_t>(args.n_tokens) *
                                static_cast<size_t>(args.n_heads) * static_cast<size_t>(partial_stride(args.dv)));
   kernels.decode(args);
 }

@@ -2,7 +2,7 @@
  * K and V are streamed once; a second pass joins the splits of each row. Compiled once per instruction set. */
 #include "kernels_isa.h"
 #include "threads.h"
-#include "tile.h"
+#include "walk.h"
 
 namespace greta {
 namespace GRETA_ISA {
@@ -20,10 +20,9 @@ float* partial_of(const AttendArgs& args, int32_t token, int32_t head) {
 
 void run_split(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int32_t split, float* memory) {
   const int32_t rows = seq.q_len * (args.n_heads / args.n_kv_heads);
-  const int32_t tiles = tile_count(seq, args.tile), per_split = tiles_per_split(seq, args);
-  const int32_t end = (split + 1) * per_split;
-  for (int32_t row0 = 0; row0 < rows; row0 += block_rows) {
-    const int32_t n_rows = rows - row0 < block_rows ? rows - row0 : block_rows;
+  const int32_t most = rows_per_block(args);
+  for (int32_t row0 = 0; row0 < rows; row0 += most) {
+    const int32_t n_rows = rows - row0 < most ? rows - row0 : most;
     Block block{args, seq, kv_head, row0, n_rows, nullptr, nullptr, nullptr, nullptr, {}};
     place(block, memory);
     for (int32_t r = 0; r < n_rows; ++r) {
@@ -32,25 +31,25 @@ void run_split(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int
     }
     reset(block);
     load_queries(block);
-    walk(block, split * per_split, end < tiles ? end : tiles);
+    walk(block, span_of(args, seq, row0 / block.group()), split);
   }
 }
 
 }  // namespace
 
 void decode(const AttendArgs& args) {
-  const int64_t tasks = int64_t{args.n_seqs} * args.n_kv_heads * args.splits;
+  const int64_t tasks = int64_t{args.n_seqs} * args.n_kv_heads * args.schedule.splits;
 #pragma omp parallel for num_threads(args.threads) schedule(dynamic) if (args.threads > 1)
   for (int64_t task = 0; task < tasks; ++task) {
-    const auto split = static_cast<int32_t>(task % args.splits);
-    const int64_t rest = task / args.splits;
+    const auto split = static_cast<int32_t>(task % args.schedule.splits);
+    const int64_t rest = task / args.schedule.splits;
     run_split(args, args.seqs[rest / args.n_kv_heads], static_cast<int32_t>(rest % args.n_kv_heads), split,
               args.scratch + static_cast<size_t>(thread_index()) * args.scratch_stride);
   }
   for (int32_t i = 0; i < args.n_seqs; ++i) {
     const Sequence& seq = args.seqs[i];
     for (int32_t query = 0; query < seq.q_len; ++query) {
-      const int32_t token = seq.first_token + query, position = seq.kv_len - seq.q_len + query;
+      const int32_t token = seq.first_token + query, position = last_key(seq, query);
       for (int32_t head = 0; head < args.n_heads; ++head) {
         finish_row(args, partial_of(args, token, head), split_floats(args), token, head, position);
       }

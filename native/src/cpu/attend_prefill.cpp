@@ -1,35 +1,33 @@
-/* Prefill: tiled flash attention. A task is a block of query rows of one kv head; it walks the key tiles up to its last
- * visible key, its K tile transposed once for all rows. Compiled once per instruction set. */
+/* Prefill: tiled flash attention. A task is a block of query rows of one kv head; it walks the key tiles from its
+ * first to its last visible key, its K tile transposed once for all rows. Compiled once per instruction set. */
 #include "kernels_isa.h"
 #include "threads.h"
-#include "tile.h"
+#include "walk.h"
 
 namespace greta {
 namespace GRETA_ISA {
 namespace {
 
 int32_t blocks_of(const AttendArgs& args, const Sequence& seq) {
-  return (seq.q_len * (args.n_heads / args.n_kv_heads) + block_rows - 1) / block_rows;
+  const int32_t most = rows_per_block(args);
+  return (seq.q_len * (args.n_heads / args.n_kv_heads) + most - 1) / most;
 }
 
 void run_block(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int32_t index, float* memory) {
-  const int32_t rows = seq.q_len * (args.n_heads / args.n_kv_heads), row0 = index * block_rows;
-  const int32_t n_rows = rows - row0 < block_rows ? rows - row0 : block_rows;
+  const int32_t rows = seq.q_len * (args.n_heads / args.n_kv_heads), most = rows_per_block(args);
+  const int32_t row0 = index * most, n_rows = rows - row0 < most ? rows - row0 : most;
   Block block{args, seq, kv_head, row0, n_rows, nullptr, nullptr, nullptr, nullptr, {}};
   float* partials = place(block, memory);
   const auto row_floats = static_cast<size_t>(partial_stride(args.dv));
   const size_t split_floats = row_floats * block_rows;
   load_queries(block);
-  const int32_t per_split = tiles_per_split(seq, args);
-  const int32_t visible_tiles =
-      block.last(n_rows - 1) / args.tile + 1; /* tiles beyond are causally invisible to all rows */
-  for (int32_t split = 0; split < args.splits; ++split) {
+  const Span span = span_of(args, seq, row0 / block.group());
+  for (int32_t split = 0; split < args.schedule.splits; ++split) {
     for (int32_t r = 0; r < n_rows; ++r) {
       block.partial[r] = partials + static_cast<size_t>(split) * split_floats + static_cast<size_t>(r) * row_floats;
     }
     reset(block);
-    const int32_t end = (split + 1) * per_split;
-    walk(block, split * per_split, end < visible_tiles ? end : visible_tiles);
+    walk(block, span, split);
   }
   for (int32_t r = 0; r < n_rows; ++r) {
     finish_row(args, partials + static_cast<size_t>(r) * row_floats, split_floats, block.token(r), block.head(r),
@@ -40,7 +38,8 @@ void run_block(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int
 }  // namespace
 
 size_t scratch_floats(const AttendArgs& args) {
-  const size_t partials = static_cast<size_t>(args.splits) * block_rows * static_cast<size_t>(partial_stride(args.dv));
+  const size_t partials =
+      static_cast<size_t>(args.schedule.splits) * block_rows * static_cast<size_t>(partial_stride(args.dv));
   return (block_floats(args) + partials + 15) / 16 * 16;
 }
 

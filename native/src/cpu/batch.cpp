@@ -37,6 +37,10 @@ void check_batch(const greta_session& session, const greta_batch* batch) {
     if (kv_len < 0 || kv_len > config.max_len) {
       fail(GRETA_INVALID_ARGUMENT, "batch.kv_len[%d] is %d, expected 0 .. max_len %d", i, kv_len, config.max_len);
     }
+    if (q_len > config.max_len) { /* kv_len may be the smaller: queries before the first row see nothing */
+      fail(GRETA_INVALID_ARGUMENT, "batch.cu_q gives sequence %d %d queries, expected up to max_len %d", i, q_len,
+           config.max_len);
+    }
     if (q_len > batch->max_q_len) {
       fail(GRETA_INVALID_ARGUMENT, "batch.max_q_len is %d, but sequence %d has %d queries", batch->max_q_len, i, q_len);
     }

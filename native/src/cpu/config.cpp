@@ -18,8 +18,6 @@ void check_dtype(const char* name, int32_t dtype) {
   if (dtype < GRETA_F32 || dtype > GRETA_FP8_E4M3FNUZ) {
     fail(GRETA_INVALID_ARGUMENT, "%s is %d, which is no greta_dtype (0 .. 4)", name, dtype);
   }
-  if (dtype > GRETA_F16)
-    unsupported(dtype_name(dtype), "%s %s; this library has f32, bf16, f16", name, dtype_name(dtype));
 }
 
 Schedule checked_schedule(const greta_schedule& asked, int32_t phase, int32_t max_len) {
@@ -33,47 +31,81 @@ Schedule checked_schedule(const greta_schedule& asked, int32_t phase, int32_t ma
   if (asked.direction < GRETA_DIRECTION_DEFAULT || asked.direction > GRETA_REVERSE) {
     fail(GRETA_INVALID_ARGUMENT, "schedule[%s].direction is %d, which is no greta_direction", name, asked.direction);
   }
-  if (asked.direction == GRETA_REVERSE) unsupported("direction", "schedule[%s].direction reverse", name);
   if (asked.tile_origin < GRETA_ORIGIN_DEFAULT || asked.tile_origin > GRETA_ORIGIN_WINDOW) {
     fail(GRETA_INVALID_ARGUMENT, "schedule[%s].tile_origin is %d, which is no greta_tile_origin", name,
          asked.tile_origin);
   }
-  if (asked.tile_origin == GRETA_ORIGIN_WINDOW) unsupported("tile_origin", "schedule[%s].tile_origin window", name);
   if (asked.max_update < GRETA_MAX_DEFAULT || asked.max_update > GRETA_MAX_NONE) {
     fail(GRETA_INVALID_ARGUMENT, "schedule[%s].max_update is %d, which is no greta_max_update", name, asked.max_update);
   }
-  if (asked.max_update > GRETA_MAX_EVERY_TILE) {
-    unsupported("max_update", "schedule[%s].max_update %s", name, asked.max_update == GRETA_MAX_LAZY ? "lazy" : "none");
+  if (asked.max_update == GRETA_MAX_LAZY && !(asked.max_threshold >= 0.0f && std::isfinite(asked.max_threshold))) {
+    fail(GRETA_INVALID_ARGUMENT, "schedule[%s].max_threshold is %g, expected 0 or more", name,
+         static_cast<double>(asked.max_threshold));
   }
   if (asked.p_dtype < GRETA_F32 || asked.p_dtype > GRETA_FP8_E4M3FNUZ) {
     fail(GRETA_INVALID_ARGUMENT, "schedule[%s].p_dtype is %d, which is no greta_dtype (0 .. 4)", name, asked.p_dtype);
   }
-  if (asked.p_dtype != GRETA_F32) unsupported("p_dtype", "schedule[%s].p_dtype %s", name, dtype_name(asked.p_dtype));
-  if (!(asked.p_scale == 0.0f || asked.p_scale == 1.0f)) {
-    unsupported("p_scale", "schedule[%s].p_scale %g", name, static_cast<double>(asked.p_scale));
+  if (!(asked.p_scale >= 0.0f && asked.p_scale <= dtype_max(asked.p_dtype))) {
+    fail(GRETA_INVALID_ARGUMENT, "schedule[%s].p_scale is %g, expected 0 (for 1) .. %g, the largest %s", name,
+         static_cast<double>(asked.p_scale), static_cast<double>(dtype_max(asked.p_dtype)), dtype_name(asked.p_dtype));
   }
-  const int32_t tile = asked.tile ? asked.tile : default_schedule[phase].tile;
-  /* A tile beyond max_len holds the same keys as one of max_len. */
-  return {tile < max_len ? tile : max_len, asked.splits ? asked.splits : default_schedule[phase].splits};
+  Schedule schedule = default_schedule[phase];
+  if (asked.tile != 0) schedule.tile = asked.tile;
+  if (schedule.tile > max_len) schedule.tile = max_len; /* the same keys */
+  if (asked.splits != 0) schedule.splits = asked.splits;
+  if (asked.direction != GRETA_DIRECTION_DEFAULT) schedule.direction = asked.direction;
+  if (asked.tile_origin != GRETA_ORIGIN_DEFAULT) schedule.tile_origin = asked.tile_origin;
+  if (asked.max_update != GRETA_MAX_DEFAULT) schedule.max_update = asked.max_update;
+  if (schedule.max_update == GRETA_MAX_LAZY) schedule.max_threshold = asked.max_threshold;
+  schedule.p_dtype = asked.p_dtype;
+  if (asked.p_scale != 0.0f) schedule.p_scale = asked.p_scale;
+  return schedule;
 }
 
-Layer checked_layer(const greta_layer_config& asked, int32_t index, int32_t head_dim) {
+/* A copy of an array of one layer, `missing` where it is NULL; every value must fit. */
+template <class Fits>
+std::vector<float> checked_array(const float* values, int32_t count, std::vector<float> missing, int32_t index,
+                                 const char* name, const char* expected, Fits&& fits) {
+  if (values == nullptr) return missing;
+  for (int32_t i = 0; i < count; ++i) {
+    if (!fits(values[i])) {
+      fail(GRETA_INVALID_ARGUMENT, "layers[%d].%s[%d] is %g, expected %s", index, name, i,
+           static_cast<double>(values[i]), expected);
+    }
+  }
+  return {values, values + count};
+}
+
+/* What a layer does to its scores and to its cache. */
+void check_scores(const greta_layer_config& asked, int32_t index, int32_t n_heads, int32_t n_kv_heads, Layer& layer) {
   if (asked.window < 0)
     fail(GRETA_INVALID_ARGUMENT, "layers[%d].window is %d, expected 0 or more", index, asked.window);
-  if (asked.window > 0) unsupported("window", "layers[%d].window is %d", index, asked.window);
-  if (asked.softcap != 0.0f)
-    unsupported("softcap", "layers[%d].softcap is %g", index, static_cast<double>(asked.softcap));
-  if (asked.k_scale != nullptr) unsupported("kv_scale", "layers[%d].k_scale is set", index);
-  if (asked.v_scale != nullptr) unsupported("kv_scale", "layers[%d].v_scale is set", index);
-  if (asked.sinks != nullptr) unsupported("sinks", "layers[%d].sinks is set", index);
-  if (asked.alibi != nullptr) unsupported("alibi", "layers[%d].alibi is set", index);
+  if (!(asked.softcap >= 0.0f && std::isfinite(asked.softcap))) {
+    fail(GRETA_INVALID_ARGUMENT, "layers[%d].softcap is %g, expected 0 or more", index,
+         static_cast<double>(asked.softcap));
+  }
+  layer.window = asked.window;
+  layer.softcap = asked.softcap;
+  const std::vector<float> ones(static_cast<size_t>(n_kv_heads), 1.0f);
+  const auto positive = [](float x) { return x > 0.0f && std::isfinite(x); };
+  layer.k_scale = checked_array(asked.k_scale, n_kv_heads, ones, index, "k_scale", "a positive number", positive);
+  layer.v_scale = checked_array(asked.v_scale, n_kv_heads, ones, index, "v_scale", "a positive number", positive);
+  const auto score = [](float x) { return x < INFINITY; };
+  layer.sinks = checked_array(asked.sinks, n_heads, {}, index, "sinks", "a number, or -inf for none", score);
+  const auto finite = [](float x) { return std::isfinite(x); };
+  layer.alibi = checked_array(asked.alibi, n_heads, {}, index, "alibi", "a number", finite);
+}
 
+Layer checked_layer(const greta_layer_config& asked, int32_t index, int32_t head_dim, int32_t n_heads,
+                    int32_t n_kv_heads) {
+  Layer layer{};
+  check_scores(asked, index, n_heads, n_kv_heads, layer);
   const greta_rope_config& rope = asked.rope;
   if (rope.style < GRETA_ROPE_NONE || rope.style > GRETA_ROPE_INTERLEAVED) {
     fail(GRETA_INVALID_ARGUMENT, "layers[%d].rope.style is %d, which is no greta_rope_style (0 .. 2)", index,
          rope.style);
   }
-  Layer layer{rope.style, 0, {}};
+  layer.rope_style = rope.style;
   if (rope.style == GRETA_ROPE_NONE) return layer;
   if (!(rope.base > 0.0 && std::isfinite(rope.base))) {
     fail(GRETA_INVALID_ARGUMENT, "layers[%d].rope.base is %g, expected a positive number", index, rope.base);
@@ -126,6 +158,10 @@ Config checked_config(const greta_config* asked) {
   if (asked->page_size > 0) require_positive("config.n_pages", asked->n_pages);
   check_dtype("config.act_dtype", asked->act_dtype);
   check_dtype("config.kv_dtype", asked->kv_dtype);
+  if (asked->act_dtype > GRETA_F16) {
+    const char* name = dtype_name(asked->act_dtype);
+    unsupported(name, "config.act_dtype %s; this library has f32, bf16, f16", name);
+  }
   if (!std::isfinite(asked->softmax_scale)) fail(GRETA_INVALID_ARGUMENT, "config.softmax_scale is not finite");
   if (asked->memory != GRETA_MEMORY_HOST && asked->memory != GRETA_MEMORY_DEVICE) {
     fail(GRETA_INVALID_ARGUMENT, "config.memory is %d, which is no greta_memory (0, 1)", asked->memory);
@@ -158,7 +194,7 @@ Config checked_config(const greta_config* asked) {
     config.schedule[phase] = checked_schedule(asked->schedule[phase], phase, config.max_len);
   }
   for (int32_t i = 0; i < asked->n_layers; ++i) {
-    config.layers.push_back(checked_layer(asked->layers[i], i, config.head_dim_qk));
+    config.layers.push_back(checked_layer(asked->layers[i], i, config.head_dim_qk, config.n_heads, config.n_kv_heads));
   }
   return config;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "greta_attn.h"
+#include "schedule.h"
 
 namespace greta {
 
@@ -12,18 +13,14 @@ constexpr int32_t max_splits = 64;
 constexpr int64_t most_rows = int64_t{1} << 30; /* of queries of one kv head; keeps int32 row numbers safe */
 constexpr int32_t max_threads = 1024;
 
-/* How one phase walks the keys; every field holds the value that is used. */
-struct Schedule {
-  int32_t tile;
-  int32_t splits;
-};
-
-constexpr Schedule default_schedule[2] = {{64, 1}, {64, 2}};
-
 struct Layer {
   int32_t rope_style;
   int32_t rotary_dim;
   std::vector<double> inverse_frequencies; /* [rotary_dim / 2], radians a position */
+  int32_t window;                          /* 0: all keys */
+  float softcap;                           /* 0: none */
+  std::vector<float> k_scale, v_scale;     /* [n_kv_heads] */
+  std::vector<float> sinks, alibi;         /* [n_heads] or empty */
 };
 
 struct Config {

@@ -78,15 +78,82 @@ inline uint16_t f32_to_f16(float x) {
   return static_cast<uint16_t>(((w & 0x80000000u) >> 16) | (twice > 0xff000000u ? 0x7e00u : magnitude));
 }
 
+/* The two fp8 types: one sign bit, four of exponent, three of mantissa. */
+struct Fp8 {
+  int bias;
+  uint32_t nan, max_code;
+  float max;
+  bool negative_zero;
+};
+constexpr Fp8 e4m3fn = {7, 0x7f, 0x7e, 448.0f, true}, e4m3fnuz = {8, 0x80, 0x7f, 240.0f, false};
+
+inline const Fp8& fp8_of(int32_t dtype) {
+  return dtype == GRETA_FP8_E4M3FN ? e4m3fn : e4m3fnuz;
+}
+
+/* The largest finite value. */
+inline float dtype_max(int32_t dtype) {
+  return dtype == GRETA_F32    ? from_bits(0x7f7fffffu)
+         : dtype == GRETA_BF16 ? from_bits(0x7f7f0000u)
+         : dtype == GRETA_F16  ? 65504.0f
+                               : fp8_of(dtype).max;
+}
+
+/* All 256 values of a type. */
+struct Fp8Values {
+  float value[256];
+
+  explicit Fp8Values(const Fp8& type) {
+    for (uint32_t code = 0; code < 256; ++code) {
+      const uint32_t exponent = (code >> 3) & 15u, mantissa = code & 7u;
+      const uint32_t steps =
+          exponent == 0 ? mantissa : (8u + mantissa) << (exponent - 1); /* of the subnormal spacing */
+      const float spacing = from_bits(static_cast<uint32_t>(127 - type.bias - 2) << 23);
+      const float size = static_cast<float>(steps) * spacing;
+      value[code] = (code & 0x80u) != 0 ? -size : size;
+      const bool nan = type.negative_zero ? (code & 0x7fu) == type.nan : code == type.nan;
+      if (nan) value[code] = from_bits(0x7fc00000u);
+    }
+  }
+};
+
+inline const float* fp8_values(int32_t dtype) {
+  static const Fp8Values fn(e4m3fn), fnuz(e4m3fnuz);
+  return dtype == GRETA_FP8_E4M3FN ? fn.value : fnuz.value;
+}
+
+/* Round to nearest, ties to even; what is too large, infinity too, becomes the largest value; a NaN stays one. */
+inline uint8_t f32_to_fp8(const Fp8& type, float x) {
+  const uint32_t bits = to_bits(x), sign = (bits >> 24) & 0x80u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint8_t>(type.negative_zero ? type.nan | sign : type.nan);
+  uint32_t code;
+  if (from_bits(magnitude) >= type.max) {
+    code = type.max_code;
+  } else if (magnitude < static_cast<uint32_t>(128 - type.bias) << 23) {
+    /* subnormal: an addition to 2^23 of its steps rounds to a whole one; the next code after the last is the first
+     * normal */
+    const float steps = from_bits(static_cast<uint32_t>(127 - type.bias - 2 + 23) << 23);
+    code = to_bits(from_bits(magnitude) + steps) - to_bits(steps);
+  } else {
+    const uint32_t rounded = magnitude + 0x7ffffu + ((magnitude >> 20) & 1u);
+    code = (rounded >> 20) - (static_cast<uint32_t>(127 - type.bias) << 3);
+  }
+  return static_cast<uint8_t>(code == 0 && !type.negative_zero ? 0u : sign | code);
+}
+
 inline void row_to_f32(int32_t dtype, const void* source, int n, float* target) {
   if (dtype == GRETA_F32) {
     std::memcpy(target, source, static_cast<size_t>(n) * sizeof(float));
   } else if (dtype == GRETA_BF16) {
     const auto* h = static_cast<const uint16_t*>(source);
     for (int i = 0; i < n; ++i) target[i] = bf16_to_f32(h[i]);
-  } else {
+  } else if (dtype == GRETA_F16) {
     const auto* h = static_cast<const uint16_t*>(source);
     for (int i = 0; i < n; ++i) target[i] = f16_to_f32(h[i]);
+  } else {
+    const auto* codes = static_cast<const uint8_t*>(source);
+    const float* values = fp8_values(dtype);
+    for (int i = 0; i < n; ++i) target[i] = values[codes[i]];
   }
 }
 
@@ -96,9 +163,13 @@ inline void row_from_f32(int32_t dtype, const float* source, int n, void* target
   } else if (dtype == GRETA_BF16) {
     auto* h = static_cast<uint16_t*>(target);
     for (int i = 0; i < n; ++i) h[i] = f32_to_bf16(source[i]);
-  } else {
+  } else if (dtype == GRETA_F16) {
     auto* h = static_cast<uint16_t*>(target);
     for (int i = 0; i < n; ++i) h[i] = f32_to_f16(source[i]);
+  } else {
+    auto* codes = static_cast<uint8_t*>(target);
+    const Fp8& type = fp8_of(dtype);
+    for (int i = 0; i < n; ++i) codes[i] = f32_to_fp8(type, source[i]);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "counters.h"
 #include "greta_attn.h"
+#include "schedule.h"
 
 namespace greta {
 
@@ -16,7 +17,7 @@ struct Sequence {
   int32_t first_token;
   int32_t q_len;
   int32_t kv_len;
-  int32_t kv_start;
+  int32_t kv_start;     /* q_len may exceed kv_len: queries before the first key see none */
   const int32_t* pages; /* checked for all blocks below kv_len */
 };
 
@@ -25,7 +26,11 @@ struct AttendArgs {
   int32_t n_heads, n_kv_heads, dqk, dv;
   int32_t act_dtype, kv_dtype;
   float scale;
-  int32_t tile, splits;
+  Schedule schedule;
+  int32_t window;                 /* 0: all keys */
+  float softcap;                  /* 0: none */
+  const float *k_scale, *v_scale; /* [n_kv_heads] */
+  const float *sinks, *alibi;     /* [n_heads] or NULL */
   int32_t n_seqs, n_tokens;
   const Sequence* seqs;
   const char *k, *v; /* this layer's pages, [page][kv head][slot][dim] */
@@ -53,7 +58,8 @@ struct Kernels {
   size_t (*scratch_floats)(const AttendArgs& args); /* of one thread, for either kernel */
   void (*prefill)(const AttendArgs& args);
   void (*decode)(const AttendArgs& args);
-  void (*exp)(const float* x, float* y, int32_t n); /* for tests; x <= 0 */
+  void (*exp)(const float* x, float* y, int32_t n);  /* for tests; x <= 110 */
+  void (*tanh)(const float* x, float* y, int32_t n); /* for tests */
 };
 
 #ifdef GRETA_HAVE_X86

@@ -7,14 +7,18 @@
 namespace greta {
 namespace {
 
-/* act -> kv: equal types are copied to the bit; otherwise through f32, which holds both exactly, and one rounding. */
-void store_row(const Config& config, const char* source, int32_t dim, char* target) {
-  if (config.act_dtype == config.kv_dtype) {
+/* act -> kv: equal types at scale 1 are copied to the bit; otherwise through f32, which holds both exactly, divided by
+ * the scale, and one rounding. */
+void store_row(const Config& config, const char* source, int32_t dim, float scale, char* target) {
+  if (config.act_dtype == config.kv_dtype && scale == 1.0f) {
     std::memcpy(target, source, static_cast<size_t>(dim) * dtype_size(config.kv_dtype));
     return;
   }
   float row[max_head_dim];
   row_to_f32(config.act_dtype, source, dim, row);
+  if (scale != 1.0f) {
+    for (int32_t i = 0; i < dim; ++i) row[i] /= scale;
+  }
   row_from_f32(config.kv_dtype, row, dim, target);
 }
 
@@ -22,6 +26,7 @@ void write(greta_session& session, int32_t layer, const greta_batch& batch, cons
            const greta_tensor& v) {
   const Config& config = session.config;
   const size_t item = dtype_size(config.act_dtype);
+  const Layer& own = config.layers[static_cast<size_t>(layer)];
   const int32_t blocks = config.blocks();
   /* Checked as a whole before the first row changes. */
   for (int32_t i = 0; i < batch.n_seqs; ++i) {
@@ -45,9 +50,10 @@ void write(greta_session& session, int32_t layer, const greta_batch& batch, cons
       const int32_t slot = batch.slots[token];
       const int32_t page = pages[slot / config.page_size], offset = slot % config.page_size;
       for (int32_t head = 0; head < config.n_kv_heads; ++head) {
-        store_row(config, tensor_row(k, item, token, head), config.head_dim_qk,
+        const auto h = static_cast<size_t>(head);
+        store_row(config, tensor_row(k, item, token, head), config.head_dim_qk, own.k_scale[h],
                   session.cache.k_row(layer, page, head, offset));
-        store_row(config, tensor_row(v, item, token, head), config.head_dim_v,
+        store_row(config, tensor_row(v, item, token, head), config.head_dim_v, own.v_scale[h],
                   session.cache.v_row(layer, page, head, offset));
       }
       rows = std::max(rows, slot + 1);

@@ -44,6 +44,17 @@ inline Vec vfma(Vec a, Vec b, Vec c) {
 inline Vec vmax(Vec a, Vec b) {
   return _mm512_max_ps(a, b);
 }
+/* a < b ? a : b, so that a NaN in b comes through */
+inline Vec vmin(Vec a, Vec b) {
+  return _mm512_min_ps(a, b);
+}
+inline Vec vdiv(Vec a, Vec b) {
+  return _mm512_div_ps(a, b);
+}
+/* a < b ? yes : no, by lane */
+inline Vec vless(Vec a, Vec b, Vec yes, Vec no) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+}
 /* Lanes lo .. hi - 1 of a, `other` elsewhere. */
 inline Vec vkeep(Vec a, int32_t lo, int32_t hi, Vec other) {
   const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -91,6 +102,16 @@ inline Vec vfma(Vec x, Vec y, Vec z) {
 }
 inline Vec vmax(Vec x, Vec y) {
   return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
+}
+inline Vec vmin(Vec x, Vec y) {
+  return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)};
+}
+inline Vec vdiv(Vec x, Vec y) {
+  return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+inline Vec vless(Vec x, Vec y, Vec yes, Vec no) {
+  return {_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ)),
+          _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
 }
 inline __m256 keep_half(__m256 a, int32_t lo, int32_t hi, __m256 other, __m256i index) {
   const __m256i low = _mm256_cmpgt_epi32(index, _mm256_set1_epi32(lo - 1));
@@ -165,6 +186,15 @@ inline Vec vfma(Vec x, Vec y, Vec z) {
 inline Vec vmax(Vec x, Vec y) {
   return each_quad([&](int i) { return x.part[i] > y.part[i] ? x.part[i] : y.part[i]; });
 }
+inline Vec vmin(Vec x, Vec y) {
+  return each_quad([&](int i) { return x.part[i] < y.part[i] ? x.part[i] : y.part[i]; });
+}
+inline Vec vdiv(Vec x, Vec y) {
+  return each_quad([&](int i) { return x.part[i] / y.part[i]; });
+}
+inline Vec vless(Vec x, Vec y, Vec yes, Vec no) {
+  return each_quad([&](int i) { return x.part[i] < y.part[i] ? yes.part[i] : no.part[i]; });
+}
 inline Vec vkeep(Vec x, int32_t lo, int32_t hi, Vec other) {
   return each_quad([&](int i) {
     const QuadInt index = QuadInt{0, 1, 2, 3} + 4 * i;
@@ -205,6 +235,32 @@ inline float exp1(float x) {
   float y[lanes];
   vstore(y, vexp(vset(x)));
   return y[0];
+}
+
+/* Above it exp overflows; vexp itself takes exponents up to it. */
+constexpr float highest_exponent = 110.0f;
+
+/* tanh(x) within two ulps (2^-22), odd to the bit; NaN stays. Near zero a polynomial (Cephes tanhf), because 1 -
+ * exp(-2x) cancels there; beyond it (1 - e) / (1 + e) with e = exp(-2 |x|). */
+inline Vec vtanh(Vec x) {
+  const Vec zero = vset(0.0f), one = vset(1.0f);
+  const Vec size = vmax(x, vsub(zero, x));
+  const Vec e = vexp(vmul(vset(-2.0f), size));
+  const Vec far = vdiv(vsub(one, e), vadd(one, e));
+  const Vec square = vmul(x, x);
+  Vec p = vset(-5.70498872745e-3f);
+  p = vfma(p, square, vset(2.06390887954e-2f));
+  p = vfma(p, square, vset(-5.37397155531e-2f));
+  p = vfma(p, square, vset(1.33314422036e-1f));
+  p = vfma(p, square, vset(-3.33332819422e-1f));
+  const Vec near = vfma(vmul(p, square), x, x);
+  return vless(size, vset(0.625f), near, vless(x, zero, vsub(zero, far), far));
+}
+
+/* first, first + 1, ... as floats; exact below 2^24 */
+inline Vec vcount(int32_t first) {
+  const float steps[lanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return vadd(vset(static_cast<float>(first)), vload(steps));
 }
 
 /* Lanes folded in halves, always the same tree. */

@@ -1,0 +1,102 @@
+/* The walk of a block of query rows over tiles of keys, with online softmax: what both kernels are made of. A row's
+ * result depends on its query, its keys, and the tiles and splits of span.h, and on nothing else: not on the rows
+ * beside it, on the threads, or on which kernel calls. With one tile over all keys and one split the two kernels
+ * therefore agree to the bit. */
+#pragma once
+
+#include <math.h>
+
+#include "fault_points.h"
+#include "scores.h"
+#include "softmax.h"
+#include "values.h"
+
+namespace greta {
+namespace {
+
+inline int32_t clamp(int32_t x, int32_t lo, int32_t hi) {
+  return x < lo ? lo : x > hi ? hi : x;
+}
+
+/* The tile at key `first`: keys lo .. hi - 1 of it are read, each row takes those that it sees. */
+inline void add_tile(const Block& block, int32_t first, int32_t lo, int32_t hi) {
+  const int32_t width = round_up(hi, lanes);
+  load_keys(block, first, lo, hi, width);
+  const bool finite = load_values(block, first, lo, hi);
+  products(block, width);
+  for (int32_t r = 0; r < block.n_rows; ++r) {
+    float* s = block.s + static_cast<int64_t>(r) * width;
+    const int32_t row_lo = clamp(block.first(r) - first, lo, hi), row_hi = clamp(block.last(r) + 1 - first, lo, hi);
+    if (row_hi <= row_lo) {
+      __builtin_memset(s, 0, static_cast<size_t>(width) * sizeof(float));
+      continue;
+    }
+    const float highest = finish_scores(block, r, s, width, first, row_lo, row_hi);
+    online_softmax(block.args, s, width, highest, block.partial[r]);
+    dump_weights(block.token(r), block.head(r), first, row_lo, row_hi, s, block.partial[r][0]);
+  }
+  int32_t r = 0;
+  if (finite) {
+    for (; r + micro_rows <= block.n_rows; r += micro_rows) outputs_of_rows<micro_rows>(block, r, width, lo, hi);
+  }
+  for (; r < block.n_rows; ++r) {
+    const int32_t row_lo = clamp(block.first(r) - first, lo, hi), row_hi = clamp(block.last(r) + 1 - first, lo, hi);
+    outputs_of_rows<1>(block, r, width, row_lo, row_hi);
+  }
+}
+
+/* The tiles of one split are added to the block's partial results. Keys that no row sees are not even read. */
+inline void walk(const Block& block, const Span& span, int32_t split) {
+  const int32_t tile = block.args.schedule.tile;
+  const int32_t lo = block.first(0), hi = block.last(block.n_rows - 1) + 1;
+  if (hi <= lo) return;
+  const int32_t low = (lo - span.origin) / tile, high = (hi - 1 - span.origin) / tile + 1;
+  const int32_t begin = clamp(low, span.begin_of(split), span.begin_of(split + 1));
+  const int32_t end = clamp(high, begin, span.begin_of(split + 1));
+  for (int32_t i = begin; i < end; ++i) {
+    const int32_t index = block.args.schedule.direction == GRETA_REVERSE ? end - 1 - (i - begin) : i;
+    const int32_t first = span.origin + index * tile;
+    const int32_t keys = block.seq.kv_len - first < tile ? block.seq.kv_len - first : tile;
+    add_tile(block, first, clamp(lo - first, 0, keys), clamp(hi - first, 0, keys));
+  }
+}
+
+/* Joins a row's splits, `stride` floats apart, and stores the result. The sink is one more key with value 0, met here,
+ * once, so that no tile's running max knows of it. */
+inline void finish_row(const AttendArgs& args, const float* partials, size_t stride, int32_t token, int32_t head,
+                       int32_t position) {
+  const int32_t splits = args.schedule.splits;
+  const float sink = args.sinks == nullptr ? -INFINITY : args.sinks[head];
+  float m = sink;
+  for (int32_t s = 0; s < splits; ++s) {
+    const float own = partials[static_cast<size_t>(s) * stride];
+    m = own > m ? own : m;
+  }
+  const bool unscaled = planted(Fault::split_merge, args.phase, args.layer, head, position);
+  float out[lanes * 16]; /* max_head_dim */
+  float l = 0.0f;
+  for (int32_t i = 0; i < args.dv; i += lanes) vstore(out + i, vset(0.0f));
+  for (int32_t s = 0; s < splits; ++s) {
+    const float* partial = partials + static_cast<size_t>(s) * stride;
+    if (partial[0] == -INFINITY && partial[1] == 0.0f) continue; /* an empty split, or no key of it is seen */
+    const float weight = unscaled ? 1.0f : exp1(partial[0] - m);
+    l += weight * partial[1];
+    for (int32_t i = 0; i < args.dv; i += lanes) {
+      vstore(out + i, vfma(vset(weight), vload(accumulator(const_cast<float*>(partial)) + i), vload(out + i)));
+    }
+  }
+  const bool empty = m == -INFINITY && l == 0.0f; /* scores that are all NaN have no max, but they were seen */
+  if (sink != -INFINITY) l += exp1(sink - m);
+  const float divisor = l * args.schedule.p_scale, v_scale = args.v_scale[head / (args.n_heads / args.n_kv_heads)];
+  for (int32_t i = 0; i < args.dv; ++i)
+    out[i] = empty ? 0.0f : out[i] / divisor * v_scale + 0.0f; /* no -0: its sign would hang on masked keys */
+  row_from_f32(args.act_dtype, out, args.dv, const_cast<char*>(item(args.out, args.act_dtype, token, head)));
+  if (args.lse.data != nullptr) {
+    const double lse = static_cast<double>(m) + log(static_cast<double>(l));
+    *reinterpret_cast<float*>(const_cast<char*>(item(args.lse, GRETA_F32, token, head))) =
+        empty ? -INFINITY : static_cast<float>(lse);
+  }
+}
+
+}  // namespace
+}  // namespace greta
