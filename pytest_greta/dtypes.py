@@ -67,6 +67,13 @@ FP8_E4M3FNUZ = DType("fp8_e4m3fnuz", np.dtype(ml_dtypes.float8_e4m3fnuz), 4, 4)
 DTYPES: dict[str, DType] = {d.name: d for d in (F32, BF16, F16, FP8_E4M3FN, FP8_E4M3FNUZ)}
 
 
+def stored_name(name: str, device_kind: str) -> str:
+    """``fp8_e4m3`` is the device's own: e4m3fnuz on gfx942, e4m3fn elsewhere. Other names mean what they say."""
+    if name != "fp8_e4m3":
+        return name
+    return FP8_E4M3FNUZ.name if "gfx942" in device_kind else FP8_E4M3FN.name
+
+
 def dtype_of(array: Array) -> DType:
     """The storage type of an array. Raises ``TypeError`` for a type that no attention library stores."""
     for dtype in DTYPES.values():

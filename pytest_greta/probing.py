@@ -20,8 +20,10 @@ from pytest_greta.checks.compare import compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.run import attention_stats, check_trace
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned
+from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
+from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import gather, must_hold
@@ -58,6 +60,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     """
     started = time.perf_counter()
     wanted, case = probe.settings, probe.case
+    source = with_cache_scales(source, str(wanted["kv_dtype"]))
     plan = _plan(probe, source, settings)
     # a path given as an option is relative to where pytest was started, not to the case file
     spec = {"library": Path(settings.library).absolute()} if settings.library else wanted["backend"]
@@ -102,6 +105,7 @@ def judge(source: ModelSource, plan: RunPlan, backends: Mapping[Phase, Attention
     """Run all paths and decide. Pure but for the run itself."""
     unique = {id(b): Library(b) for b in backends.values()}
     libraries: dict[Phase, Library] = {phase: unique[id(backends[phase])] for phase in PHASES}
+    plan = _of_device(plan, libraries["decode"].description.device_kind)
     _require_features(plan, libraries)
     trace = trace_probe(source, plan, libraries)
     numerics: dict[str, Numerics] = {phase: declared(libraries[phase], phase, plan) for phase in PHASES}
@@ -213,6 +217,12 @@ def _ways(probe: Probe, n: int) -> Ways:
     )
 
 
+def _of_device(plan: RunPlan, device_kind: str) -> RunPlan:
+    """``fp8_e4m3`` as the type that the device has."""
+    schedule = {p: replace(s, p_dtype=stored_name(s.p_dtype, device_kind)) for p, s in plan.schedule.items()}
+    return replace(plan, kv_dtype=stored_name(plan.kv_dtype, device_kind), schedule=schedule)
+
+
 def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None:
     """A feature that the library does not declare makes the case "not run", before anything is run."""
     for library in set(libraries.values()):
@@ -224,6 +234,11 @@ def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None
             if value not in have:
                 what = text("backend.declares", library=said.name, name=name, names=", ".join(have))
                 raise Unsupported(f"{name} {value}", what)
+        for phase in PHASES:
+            wanted = plan.schedule.get(phase, Schedule()).p_dtype
+            if libraries[phase] is library and wanted and wanted not in said.p_dtypes:
+                what = text("backend.declares", library=said.name, name="p_dtype", names=", ".join(said.p_dtypes))
+                raise Unsupported(f"p_dtype {wanted}", what)
         if plan.page_size and said.kv != "stateless" and "paged" not in said.features:
             raise Unsupported("paged", text("backend.no_pages", library=said.name))
         for asked, feature in (

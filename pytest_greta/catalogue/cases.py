@@ -95,6 +95,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "schema.array": ("a list", "una lista"),
     "schema.object": ("a mapping", "un mapa"),
     "schema.null": ("nothing", "nada"),
+    "schema.max_update": ("every_tile, none or lazy:NUMBER", "every_tile, none o lazy:NÚMERO"),
     "schema.layers": ("all or a list of layer numbers", "all o una lista de números de capa"),
     "schema.none": ("none", "ninguna"),
     "schema.one_of": ("one of {names}", "uno de {names}"),

@@ -109,17 +109,28 @@ def last_logits(source: ModelSource, plan: RunPlan, library: Library) -> NDArray
         run.close()
 
 
+MOST_BOUNDARIES = 12
+"""Boundary rows a probe looks at: the first and the last of each size, and as many of the others as fit, by the
+seed."""
+
+
 def checked_rows(n: int, steps: int, seed: int, boundaries: Sequence[int]) -> tuple[set[int], set[int]]:
     """The rows whose every stage is kept, for prefill(N) and for prefill(N + steps).
 
-    {0, 1, N/2, N-1}, one drawn from the seed, and both sides of the first and last tile and page boundary; all decoded
-    rows in the full run.
+    {0, 1, N/2, N-1}, one drawn from the seed, and both sides of tile and page boundaries (``boundaries``: their sizes);
+    all decoded rows in the full run. Another seed looks at other boundaries, where there are more than
+    ``MOST_BOUNDARIES``.
     """
-    rows = {0, 1, n // 2, n - 1, int(np.random.default_rng(seed).integers(n))}
-    for size in boundaries:
-        for edge in (size, (n - 1) // size * size) if size else ():
-            rows |= {edge - 1, edge}
-    prefix = {row for row in rows if 0 <= row < n}
+    rng = np.random.default_rng(seed)
+    rows = {0, 1, n // 2, n - 1, int(rng.integers(n))}
+    edges = [list(range(size, n, size)) for size in boundaries if size]
+    first_and_last = {edge for found in edges for edge in (*found[:1], *found[-1:])}
+    others = sorted({edge for found in edges for edge in found} - first_and_last)
+    room = max(0, MOST_BOUNDARIES - len(first_and_last))
+    drawn = rng.permutation(others)[:room].tolist()
+    for edge in (*first_and_last, *drawn):
+        rows |= {edge - 1, edge}
+    prefix = {int(row) for row in rows if 0 <= row < n}
     return prefix, prefix | set(range(n, n + steps))
 
 

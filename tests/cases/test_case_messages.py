@@ -35,17 +35,19 @@ LINE_5 = {
     "contract: {schedule: equal}": (16, "key contract.schedule (case a): unknown key; expected one of bitwise"),
     "contract: {repeatable: true}": (16, "key contract.repeatable (case a): not in this version"),
     "contract: {bitwise: no}": (25, "key contract.bitwise (case a): expected true, got 'no'"),
-    "schedule: {decode: {direction: reverse}}": (25, "key schedule.decode.direction (case a): not in this version"),
+    "schedule: {decode: {direction: back}}": (36, "expected one of forward, reverse, got 'back'"),
+    "schedule: {decode: {max_update: lazy}}": (37, "expected every_tile, none or lazy:NUMBER, got 'lazy'"),
+    "schedule: {decode: {p_scale: 0}}": (34, "key schedule.decode.p_scale (case a): expected more than 0, got 0"),
     "schedule: {decode: {tile: 0}}": (31, "key schedule.decode.tile (case a): expected at least 1, got 0"),
     "schedule: {decod: {tile: 1}}": (16, "key schedule.decod (case a): unknown key; did you mean decode?"),
     "schedule: {}": (15, "key schedule (case a): is empty"),
-    "dtype: fp8_e4m3": (
-        12,
-        "key dtype (case a): fp8_e4m3 is not in this version of pytest-greta; expected one of f32,",
-    ),
+    "dtype: fp8_e4m3": (12, "key dtype (case a): expected one of f32, bf16, f16, got 'fp8_e4m3'"),
     "dtype: fp32": (12, "key dtype (case a): expected one of f32, bf16, f16, got 'fp32'; did you mean f32?"),
     "dtype: 32": (12, "key dtype (case a): expected one of f32, bf16, f16, got 32"),
-    "kv_dtype: [f32, bfloat16]": (21, "key kv_dtype[1] (case a): expected one of f32, bf16, f16, got 'bfloat16'"),
+    "kv_dtype: [f32, bfloat16]": (
+        21,
+        "key kv_dtype[1] (case a): expected one of f32, bf16, f16, fp8_e4m3, fp8_e4m3fn, fp8_e4m3fnuz, got 'bfloat16'",
+    ),
     "mode: kv_alined": (
         11,
         "key mode (case a): expected one of as_designed, kv_aligned, got 'kv_alined'; did you mean kv",
@@ -343,6 +345,7 @@ class TestSchema:
             "oneOf",
             "minimum",
             "exclusiveMinimum",
+            "pattern",
             "maximum",
             "minLength",
         }

@@ -127,6 +127,30 @@ def test_checked_rows_are_inside_and_hold_the_ends_and_the_boundaries(n):
         assert {63, 64} <= prefix
 
 
+def test_every_boundary_is_looked_at_where_there_are_few_and_the_seed_draws_where_there_are_many():
+    assert {15, 16, 31, 32, 47, 48, 63, 64} <= checked_rows(70, 1, 1, [16])[0]
+    many = [checked_rows(1000, 1, seed, [16])[0] for seed in (1, 2)]
+    assert {15, 16, 991, 992} <= many[0] & many[1]
+    assert many[0] != many[1]
+    assert max(len(rows) for rows in many) <= 5 + 2 * 12
+
+
+def test_a_row_of_the_library_that_is_not_finite_is_kept_whichever_it_is(source):
+    def spoil(layer, phase, out, lse):
+        if layer == 2 and phase == "prefill":
+            out[17, 5, 3] = np.nan
+
+    library = Library(PlainBackend(spoil))
+    ids = tuple(source.tokenizer.encode("a prompt of some more tokens"))
+    trace = trace_probe(source, RunPlan(ids), {"prefill": library, "decode": library})
+    kept = trace.tap("full", 2, "attn_out")
+    assert kept is not None
+    assert 17 in kept.positions
+    clean = trace.tap("full", 1, "attn_out")
+    assert clean is not None
+    assert 17 not in clean.positions
+
+
 @pytest.mark.parametrize(
     ("name", "fragment"),
     [
