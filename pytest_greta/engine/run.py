@@ -95,6 +95,8 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "gemm": plan.gemm,
         "run_seconds": time.perf_counter() - started,
     }
+    if plan.inject is not None and (plants_weights(plan.inject) or plants_session(plan.inject)):
+        facts |= {"fault": plan.inject.fault, "fault_fired": run.fault_fired}
     return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
 
 
@@ -138,6 +140,7 @@ class _Run:
         )
         self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
+        self.fault_fired = False
         self._full: tuple[Completed, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Tracer] | None = None
 
@@ -209,16 +212,18 @@ class _Run:
         plan, fault = self.plan, self.plan.inject
         config, weights = self.source.config, self.source.weights
         target: AttentionSession = session
+        planted: PlantedWeights | PlantedSession | None = None
         if fault is not None and fault.phase in (phase, "both"):
             if plants_weights(fault):
-                weights = PlantedWeights(weights, fault, config)
+                weights = planted = PlantedWeights(weights, fault, config)
             elif plants_session(fault):
-                target = PlantedSession(session, fault, config)
+                target = planted = PlantedSession(session, fault, config)
         decoder = Decoder(config, weights, target, self.act, plan.gemm, tracer)
         rows = np.arange(start, start + count, dtype=np.int64)
         logit_rows = {start + count - 1} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
         logits = decoder.forward(phase, self.ids[rows], rows, self._batch(start, count), logit_rows)
         session.sync()
+        self.fault_fired = self.fault_fired or (planted is not None and planted.fired)
         for layer in self.layers:
             decoder.read_cache(layer, 0, start + count, "_after")
         return logits
