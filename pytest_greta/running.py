@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_greta import distribute, session, texts
+from pytest_greta import distribute, exit_guard, session, texts
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import CaseError
 from pytest_greta.settings import API_SUITE, RunSettings
@@ -128,7 +128,10 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
     seconds = float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
     distribute.leave_note(config, seconds)
     try:
-        with config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, seconds)):
+        with (
+            exit_guard.guarded(config.stash[WATCHDOG].fd, lambda: _last_words(config, settings, "exited")),
+            config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, "timeout", seconds=seconds)),
+        ):
             return as_line_of(where.path, where.line, settings.nodeid, call)
     except (ModelMissing, BackendMissing) as missing:
         return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message_text, missing.mend_text))
@@ -142,9 +145,8 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
         return Unfinished(unfinished.from_exception(probe, settings, error), traceback.format_exc())
 
 
-def _last_words(config: pytest.Config, settings: RunSettings, seconds: float) -> str:
-    lang = settings.lang
-    said = texts.say(lang, "timeout", where=settings.where, nodeid=settings.nodeid, seconds=seconds)
+def _last_words(config: pytest.Config, settings: RunSettings, key: str, **values: object) -> str:
+    said = texts.say(settings.lang, key, where=settings.where, nodeid=settings.nodeid, **values)
     results = config.stash[SO_FAR]() if SO_FAR in config.stash else ""
     return f"{results}\n{said}" if results else said
 

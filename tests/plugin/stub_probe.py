@@ -67,6 +67,16 @@ def _segv(mode: str) -> Verdict:
     return _ok(mode)
 
 
+def _exit(mode: str) -> Verdict:
+    """What a C library does that calls ``exit(0)``."""
+    from cffi import FFI
+
+    ffi = FFI()
+    ffi.cdef("void leave(void);")
+    ffi.dlopen(os.environ["GRETA_TEST_LEAVES"]).leave()
+    return _ok(mode)
+
+
 def _numpy(mode: str) -> Verdict:
     return Verdict("PASS", "ALIGNED", mode=mode, rho=np.float32(0.5))  # type: ignore[arg-type]
 
