@@ -34,6 +34,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
     "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
+    "not_reached": ("the run ended before this case did", "la ejecución terminó antes que este caso"),
+    "interrupted": (
+        "INTERRUPTED: {count} probes were not reached; what is above holds for the others only",
+        "INTERRUMPIDO: {count} sondas no se alcanzaron; lo de arriba vale solo para las demás",
+    ),
     "so_far": ("results so far:", "resultados hasta ahora:"),
     "bad_hook": (
         "hook pytest_greta_backends returned {found!r}; expected {{name: function}}",

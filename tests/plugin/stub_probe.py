@@ -51,6 +51,10 @@ def _boom(mode: str) -> Verdict:
     raise RuntimeError("the backend exploded")
 
 
+def _interrupt(mode: str) -> Verdict:
+    raise KeyboardInterrupt
+
+
 def _hang(mode: str) -> Verdict:
     time.sleep(60)
     return _ok(mode)
