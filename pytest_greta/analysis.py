@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_greta.backends.base import PHASES, Numerics
+from pytest_greta.backends.base import PHASES, BackendError, Numerics
 from pytest_greta.checks.compare import CACHED, compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.run import examine
@@ -242,7 +242,10 @@ def _anew(found: TraceFile, trace: Trace | None, source: ModelSource) -> tuple[l
     if recorded != source.origin:
         return [], [Breach("other_weights", {"recorded": recorded, "given": source.origin})]
     declared = found.header.get("roundings") or {}
-    numerics: dict[str, Numerics] = {phase: from_plain(Numerics, declared.get(phase, {})) for phase in PHASES}
+    try:
+        numerics: dict[str, Numerics] = {phase: from_plain(Numerics, declared.get(phase, {})) for phase in PHASES}
+    except BackendError as error:
+        return [], [Breach("unreadable", {"where": f"{found.path}: roundings", "error": str(error)})]
     try:
         examined = examine(trace, source, decoder_stages(source.config), numerics)
     except ValueError as error:

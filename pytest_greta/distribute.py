@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ WORKERINPUT = "greta_scratch"
 
 FOLDERS = "folders.json"
 
+NOT_REACHED = "not_reached"
+"""The kind of "not run" of a probe that was still to come, or was not done, when the run ended."""
+
 
 def threads(config: pytest.Config) -> int:
     """For the attention library of one process; 0 without xdist, where the library may choose."""
@@ -49,36 +53,39 @@ def crashed(config: pytest.Config, nodeid: str, worker: str, reason: texts.Text)
 
     The controller has collected nothing, so the case is looked up in its file again.
     """
-    found = find_probe(config, nodeid)
-    if found is None:
-        return None
     from pytest_greta import unfinished
-    from pytest_greta.running import reproduce, where_of
 
-    probe, path = found
-    settings = settings_.RunSettings(
-        nodeid=nodeid,
-        where=where_of(config.rootpath, path, probe.case.where.line),
-        reproduce=reproduce(config, nodeid),
-    )
-    return unfinished.inconclusive(probe, settings, reason, worker)
+    for probe, settings in find_probes(config, [nodeid]):
+        return unfinished.inconclusive(probe, settings, reason, worker)
+    return None
 
 
-def find_probe(config: pytest.Config, nodeid: str) -> tuple[Probe, Path] | None:
+def not_reached(config: pytest.Config, nodeids: Sequence[str]) -> list[ProbeResult]:
+    """A row for each probe of a case file that was still to be run when the run ended."""
+    from pytest_greta import unfinished
+
+    said, mend = texts.text("not_reached"), texts.as_text("")
+    return [unfinished.not_run(p, s, NOT_REACHED, said, mend) for p, s in find_probes(config, nodeids)]
+
+
+def find_probes(config: pytest.Config, nodeids: Sequence[str]) -> Iterator[tuple[Probe, settings_.RunSettings]]:
+    """The probes of case files among ``nodeids``, with what identifies them. A file is read once."""
     from pytest_greta.cases.loader import load_suite
     from pytest_greta.plan import expand
+    from pytest_greta.running import reproduce, where_of
 
-    file, _, rest = nodeid.partition("::")
-    if not is_case_name(config, file):
-        return None
-    path = config.rootpath / file
-    # loadgroup appends "@group" to node ids.
-    names = {rest, rest.rpartition("@")[0]}
-    for case in load_suite(path).cases:
-        for probe in expand(case, settings_.read(config).overrides):
-            if f"{case.id}::{probe.id}" in names:
-                return probe, path
-    return None
+    for file, ids in groupby(nodeids, key=lambda nodeid: nodeid.partition("::")[0]):
+        if not is_case_name(config, file):
+            continue
+        path, wanted = config.rootpath / file, {}
+        for nodeid in ids:
+            rest = nodeid.partition("::")[2]
+            wanted[rest] = wanted[rest.rpartition("@")[0]] = nodeid  # loadgroup appends "@group" to node ids
+        for case in load_suite(path).cases:
+            for probe in expand(case, settings_.read(config).overrides):
+                if nodeid := wanted.get(f"{case.id}::{probe.id}", ""):
+                    where = where_of(config, path, case.where.line)
+                    yield probe, settings_.RunSettings(nodeid, where, reproduce=reproduce(config, nodeid))
 
 
 def is_case_name(config: pytest.Config, file: str) -> bool:
@@ -119,6 +126,7 @@ class Controller:
         from pytest_greta.cases.loader import load_suite
 
         self.session.begin([load_suite(path).name for path in cases])
+        self.session.awaited = list(ids)
         for line in self.session.settings_lines():
             self.session.write_line(line)
         assert self.scratch is not None
@@ -135,6 +143,8 @@ class Controller:
         result = crashed(self.config, crashitem, worker, self._reason(worker))
         if result is not None:
             report.longrepr = failure_text(result, settings_.lang(self.config))
+            file, _, line = result.where.rpartition(":")
+            report.location = (file, int(line) - 1, f"{result.case}::{result.probe}")  # the head of the failure
             vars(report).update(greta=[to_plain(result)], greta_case=True)
 
     def _reason(self, worker: str) -> texts.Text:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +47,16 @@ class Files:
                 self.folder(result.suite).append(result)
             except (ArtifactError, pytest.UsageError) as error:
                 self._note(str(error))
+
+    def discard_empty(self, suites: Collection[str]) -> None:
+        """Takes back the folders of all suites but these, where nothing was written into them."""
+        for suite in [suite for suite in self.folders if suite not in suites]:
+            path = self.folders[suite].path
+            if not any(file.is_file() for file in path.rglob("*")):
+                shutil.rmtree(path, ignore_errors=True)
+                del self.folders[suite]
+                with contextlib.suppress(OSError):  # another run's, or the user's own
+                    path.parent.rmdir()
 
     def finish(self, results: Sequence[ProbeResult], lang: Lang) -> None:
         """The reports, for people and for spreadsheets."""

@@ -103,8 +103,8 @@ class GretaProbe(pytest.Item):
 
     @property
     def where(self) -> str:
-        """file:line of the case, the file relative to the project's root."""
-        return running.where_of(self.config.rootpath, self.path, self.probe.case.where.line)
+        """file:line of the case, as ``running.where_of`` gives it."""
+        return running.where_of(self.config, self.path, self.probe.case.where.line)
 
     def runtest(self) -> None:
         from pytest_greta.result import to_plain

@@ -111,6 +111,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     stopped = session.testsfailed and not config.option.continue_on_collection_errors
     if SESSION in config.stash and suites and not config.option.collectonly and not stopped:
         config.stash[SESSION].begin(dict.fromkeys(suites))
+        config.stash[SESSION].awaited = [item.nodeid for item in session.items]
 
 
 @pytest.hookimpl(wrapper=True)

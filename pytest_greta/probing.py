@@ -18,7 +18,7 @@ from pytest_greta.cases.expect import contract_breach, matches, spelled
 from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt
 from pytest_greta.checks.compare import compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
-from pytest_greta.checks.run import attention_stats, check_trace
+from pytest_greta.checks.run import attention_stats, examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned
 from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.load import load_source
@@ -123,8 +123,10 @@ def judge_trace(
         evidence = gather(trace, stages, descriptions, compared=compared)
         broken = None if evidence.breaches else must_hold(trace)
         return Judged(trace, decide_as_designed(compared, evidence, broken, drift), (), compared, (), numerics)
-    checks = tuple(check_trace(trace, source, stages, numerics))
-    evidence = gather(trace, stages, descriptions, checks, compared)
+    examined = examine(trace, source, stages, numerics)
+    checks = examined.checks
+    unjudged = dict.fromkeys((m.path, m.layer, m.stage) for m in examined.missing)
+    evidence = gather(trace, stages, descriptions, checks, compared, unjudged)
     verdict = decide_kv_aligned(checks, compared, evidence, drift)
     return Judged(trace, verdict, checks, compared, tuple(attention_stats(trace, source, numerics)), numerics)
 

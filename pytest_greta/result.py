@@ -55,7 +55,7 @@ class ProbeResult:
     verdict: Verdict | None = None
     not_run: str = ""
     not_run_kind: str = ""
-    """model, library, device, extra, feature."""
+    """model, library, device, extra, feature, not_reached."""
     mend: str = ""
     not_run_es: str = ""
     mend_es: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import shlex
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_greta import distribute, session, texts
+from pytest_greta import distribute, exit_guard, session, texts
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import CaseError
 from pytest_greta.settings import API_SUITE, RunSettings
@@ -35,10 +36,14 @@ Backends = Mapping[str, "Callable[[], AttentionBackend]"]
 _BACKENDS: pytest.StashKey[Backends] = pytest.StashKey()
 
 
-def where_of(root: Path, path: Path, line: int) -> str:
-    """file:line, the file relative to the project's root where it is inside."""
-    shown = path.relative_to(root) if path.is_relative_to(root) else path
-    return f"{shown.as_posix()}:{line}"
+def where_of(config: pytest.Config, path: Path, line: int) -> str:
+    """file:line; a file of the project relative to where pytest was started, so that a click or a paste finds it."""
+    return f"{_shown(config, path)}:{line}"
+
+
+def _shown(config: pytest.Config, path: Path) -> str:
+    inside = path.is_relative_to(config.rootpath)
+    return Path(os.path.relpath(path, config.invocation_params.dir) if inside else path).as_posix()
 
 
 def run_settings(config: pytest.Config, probe: Probe, nodeid: str, where: str) -> RunSettings:
@@ -58,8 +63,10 @@ def run_settings(config: pytest.Config, probe: Probe, nodeid: str, where: str) -
 
 
 def reproduce(config: pytest.Config, nodeid: str) -> str:
-    """The line that runs one probe again. Node ids hold ``::`` and the file's name, so they are quoted."""
-    return " ".join(["pytest", shlex.quote(nodeid), settings_.read(config).command()]).strip()
+    """The line that runs one probe again, from where pytest was started. Node ids hold a file's name: quoted."""
+    file, _, rest = nodeid.partition("::")
+    here = f"{_shown(config, config.rootpath / file)}::{rest}"
+    return " ".join(["pytest", shlex.quote(here), settings_.read(config).command()]).strip()
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **
     # Stands for the test in messages and for its timeout; what is run is the API's own probe.
     case = Case(name, API_SUITE, where, Prompt(), (mode,), {})
     probe = Probe(mode, mode, "", case, keys, Expect())
-    shown = where_of(item.config.rootpath, where.path, where.line)
+    shown = where_of(item.config, where.path, where.line)
     settings = run_settings(item.config, probe, item.nodeid, shown)
 
     def call() -> Run:
@@ -128,7 +135,10 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
     seconds = float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
     distribute.leave_note(config, seconds)
     try:
-        with config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, seconds)):
+        with (
+            exit_guard.guarded(config.stash[WATCHDOG].fd, lambda: _last_words(config, settings, "exited")),
+            config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, "timeout", seconds=seconds)),
+        ):
             return as_line_of(where.path, where.line, settings.nodeid, call)
     except (ModelMissing, BackendMissing) as missing:
         return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message_text, missing.mend_text))
@@ -142,9 +152,8 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
         return Unfinished(unfinished.from_exception(probe, settings, error), traceback.format_exc())
 
 
-def _last_words(config: pytest.Config, settings: RunSettings, seconds: float) -> str:
-    lang = settings.lang
-    said = texts.say(lang, "timeout", where=settings.where, nodeid=settings.nodeid, seconds=seconds)
+def _last_words(config: pytest.Config, settings: RunSettings, key: str, **values: object) -> str:
+    said = texts.say(settings.lang, key, where=settings.where, nodeid=settings.nodeid, **values)
     results = config.stash[SO_FAR]() if SO_FAR in config.stash else ""
     return f"{results}\n{said}" if results else said
 

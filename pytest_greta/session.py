@@ -45,6 +45,9 @@ class Session:
         self.outcomes: list[str] = []
         """Of the probes of case files, not of those of the fixture."""
         self.nothing_ran = False
+        self.awaited: list[str] = []
+        """Node ids of what was to be run, ordinary tests included."""
+        self.reached: set[str] = set()
 
     def begin(self, suites: Iterable[str]) -> None:
         """Cases will run. Raises ``pytest.UsageError`` for a wrong setting or a folder that cannot be written."""
@@ -83,6 +86,8 @@ class Session:
         return "\n".join(lines)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "setup" or not report.passed:  # a case that was interrupted has only its setup
+            self.reached.add(report.nodeid)
         plain: list[dict[str, Any]] | None = getattr(report, "greta", None)
         if not plain:
             return
@@ -101,6 +106,9 @@ class Session:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        missed = [nodeid for nodeid in self.awaited if nodeid not in self.reached]
+        if missed:
+            self._add_not_reached(missed)
         if self.files is not None:
             self.files.finish(self.results, settings_.lang(self.config))
         empty = bool(self.outcomes) and all(outcome == "not_run" for outcome in self.outcomes)
@@ -108,9 +116,24 @@ class Session:
             self.nothing_ran = True
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    def _add_not_reached(self, nodeids: list[str]) -> None:
+        from dataclasses import replace
+
+        from pytest_greta.cases.model import CaseError
+
+        with_results = {result.suite for result in self.results}
+        try:
+            rows = [replace(row, run_id=self.run_id) for row in distribute.not_reached(self.config, nodeids)]
+        except (CaseError, OSError):  # someone changed the file during the run: what was run still counts
+            return
+        self.results += rows
+        if self.files is not None:
+            self.files.discard_empty(with_results)
+            self.files.append([row for row in rows if row.suite in self.files.folders])
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        failed = any(result.outcome == "failed" for result in self.results)
-        if not self.results or (self.config.option.verbose < 0 and not failed):
+        spoken = any(result.outcome != "passed" for result in self.results)
+        if not self.results or (self.config.option.verbose < 0 and not spoken):
             return
         from pytest_greta.report.terminal import summary
 
@@ -124,6 +147,11 @@ class Session:
                 terminalreporter.write_line(line)
         for problem in self.files.problems if self.files is not None else ():
             for line in problem.splitlines():
+                terminalreporter.write_line(line, red=True)
+        missed = sum(result.not_run_kind == distribute.NOT_REACHED for result in self.results)
+        if missed:
+            terminalreporter.write_line("")
+            for line in texts.say(lang, "interrupted", count=missed).splitlines():
                 terminalreporter.write_line(line, red=True)
         if self.nothing_ran:
             terminalreporter.write_line("")

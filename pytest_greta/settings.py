@@ -31,7 +31,7 @@ class RunSettings:
 
     nodeid: str = ""
     where: str = ""
-    """file:line of the case, the file relative to the root of the project."""
+    """file:line of the case, the file relative to where pytest was started."""
     device: int = 0
     threads: int = 0
     """For BLAS and the attention library; 0: all cores but one (``probing.default_threads``)."""
@@ -77,7 +77,7 @@ class Settings:
         words = []
         for option in OPTIONS:
             if option.name in self.sources and option.name not in ("artifacts", "lang", "require", "allow_empty"):
-                words.append(f"{option.flag} {shlex.quote(_show(self.values[option.name]))}")
+                words.append(f"{option.flag}={shlex.quote(_show(self.values[option.name]))}")
         return " ".join(words)
 
 

@@ -139,6 +139,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "greta_describe de {path}: numerics.{key} es {value!r}, se esperaba {type}",
     ),
     "describe.object": ("a JSON object", "un objeto JSON"),
+    "numerics.value": (
+        "numerics: {name} is {value}; expected {expected}",
+        "numerics: {name} es {value}; se esperaba {expected}",
+    ),
+    "numerics.range": ("{least} to {most}", "de {least} a {most}"),
     "describe.unknown": (
         "greta_describe of {path}: numerics.{key} is unknown; known: {names}",
         "greta_describe de {path}: numerics.{key} es desconocido; conocidos: {names}",

@@ -28,8 +28,17 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{where}: {nodeid} did not end within {seconds:g} s; this process is ended",
         "{where}: {nodeid} no terminó en {seconds:g} s; se termina este proceso",
     ),
+    "exited": (
+        "{where}: {nodeid} called exit(); a library must not: this process is ended with exit code 70",
+        "{where}: {nodeid} llamó a exit(); una biblioteca no debe: se termina este proceso con código de salida 70",
+    ),
     "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
     "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
+    "not_reached": ("the run ended before this case did", "la ejecución terminó antes que este caso"),
+    "interrupted": (
+        "INTERRUPTED: {count} probes were not reached; what is above holds for the others only",
+        "INTERRUMPIDO: {count} sondas no se alcanzaron; lo de arriba vale solo para las demás",
+    ),
     "so_far": ("results so far:", "resultados hasta ahora:"),
     "bad_hook": (
         "hook pytest_greta_backends returned {found!r}; expected {{name: function}}",

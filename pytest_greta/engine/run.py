@@ -97,6 +97,8 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "gemm": plan.gemm,
         "run_seconds": time.perf_counter() - started,
     }
+    if plan.inject is not None and (plants_weights(plan.inject) or plants_session(plan.inject)):
+        facts |= {"fault": plan.inject.fault, "fault_fired": run.fault_fired}
     return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
 
 
@@ -151,6 +153,7 @@ class _Run:
         )
         self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
+        self.fault_fired = False
         self._full: tuple[Completed, Layout, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Layout] | None = None
 
@@ -238,15 +241,17 @@ class _Run:
         plan, fault = self.plan, self.plan.inject
         config, weights = self.source.config, self.source.weights
         target: AttentionSession = session
+        planted: PlantedWeights | PlantedSession | None = None
         if fault is not None and fault.phase in (call.phase, "both"):
             if plants_weights(fault):
-                weights = PlantedWeights(weights, fault, config)
+                weights = planted = PlantedWeights(weights, fault, config)
             elif plants_session(fault):
-                target = PlantedSession(session, fault, config)
+                target = planted = PlantedSession(session, fault, config)
         decoder = Decoder(config, weights, target, self.act, plan.gemm, tracer)
         logit_rows = {int(call.rows[-1])} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
         logits = decoder.forward(call, logit_rows)
         session.sync()
+        self.fault_fired = self.fault_fired or (planted is not None and planted.fired)
         for layer in self.layers:
             decoder.read_cache(layer, call, "_after")
         return logits

@@ -120,6 +120,11 @@ CATALOGUE: dict[str, str] = {
     "breach.stage_missing": "path {path}, layer {layer}: stage {stage} was not traced, or is empty",
     "breach.dead_tap": "stage {stage} is all zero in every layer of path {path}, and alive elsewhere: a dead tap",
     "breach.same_buffer": "layer {layer}, stage {stage}: path {path} handed out the same buffer as the full prefill",
+    "breach.other_dtype": "path {path}, layer {layer}: stage {stage} is {seen}, the case names {expected}",
+    "breach.not_judged": "path {path}, layer {layer}: stage {stage} was traced and could not be judged",
+    "breach.fault_not_planted": (
+        "the fault {fault} changed nothing: its layer, head, position, phase or magnitude leaves all arguments alike"
+    ),
     "breach.unreadable": "unreadable record at {where}: {error}",
     "breach.no_records": "no trace records in {path}",
     "breach.no_counterpart": "no counterpart for {layer}/{stage} row {position}: path {path} did not record it",

@@ -51,6 +51,10 @@ def _boom(mode: str) -> Verdict:
     raise RuntimeError("the backend exploded")
 
 
+def _interrupt(mode: str) -> Verdict:
+    raise KeyboardInterrupt
+
+
 def _hang(mode: str) -> Verdict:
     time.sleep(60)
     return _ok(mode)
@@ -64,6 +68,16 @@ def _spin(mode: str) -> Verdict:
 
 def _segv(mode: str) -> Verdict:
     os.kill(os.getpid(), signal.SIGSEGV)
+    return _ok(mode)
+
+
+def _exit(mode: str) -> Verdict:
+    """What a C library does that calls ``exit(0)``."""
+    from cffi import FFI
+
+    ffi = FFI()
+    ffi.cdef("void leave(void);")
+    ffi.dlopen(os.environ["GRETA_TEST_LEAVES"]).leave()
     return _ok(mode)
 
 

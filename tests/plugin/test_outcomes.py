@@ -26,7 +26,24 @@ def test_a_mismatch_fails_with_its_verdict_on_the_first_and_the_last_line(projec
 
 def test_the_line_that_reproduces_a_failure_carries_the_settings(project: Project) -> None:
     result = project.cases(case("bad_2")).run("--greta-seed", "7", "--greta-model", "my model")
-    result.stdout.fnmatch_lines(["*pytest a.greta.yaml::bad_2::kv_aligned --greta-model 'my model' --greta-seed 7"])
+    result.stdout.fnmatch_lines(["*pytest a.greta.yaml::bad_2::kv_aligned --greta-model='my model' --greta-seed=7"])
+
+
+@pytest.mark.parametrize("args", [["-p", "no:xdist"], ["-n", "1"]])
+def test_paths_are_those_of_the_folder_where_pytest_was_started(
+    project: Project, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    project.ini().cases(case("bad_1"), case("segv_2") if "-n" in args else case("boom_2"), file="sub/a.greta.yaml")
+    monkeypatch.chdir(project.path / "sub")
+    result = project.run_apart(*args)
+    result.stdout.fnmatch_lines_random(
+        [
+            "KV_MISMATCH KV_MISALIGNMENT a.greta.yaml:3 bad_1 kv_aligned*",
+            "INCONCLUSIVE a.greta.yaml:6 *_2 kv_aligned*",
+            "*pytest a.greta.yaml::bad_1::kv_aligned",
+            "*pytest a.greta.yaml::*_2::kv_aligned",
+        ]
+    )
 
 
 def test_a_fault_that_is_found_passes(project: Project) -> None:
@@ -235,6 +252,12 @@ def test_quiet_is_quiet(project: Project, args: list[str], shown: bool) -> None:
 def test_quiet_speaks_when_something_failed(project: Project) -> None:
     text = project.cases(case("bad_1")).run("-qq", "--greta-lang", "en").stdout.str()
     assert "probes: 1" in text
+
+
+def test_quiet_speaks_when_something_was_not_run(project: Project) -> None:
+    result = project.cases(case("nomodel_1")).run("-q", "--greta-lang", "en")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*not run: 1*", "*greta model pull tiny*", "no selected case was run: exit code 1*"])
 
 
 def test_the_summary_fits_80_columns_and_is_coloured_only_where_asked(

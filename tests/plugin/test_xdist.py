@@ -36,7 +36,7 @@ def test_two_workers_give_what_one_process_gives(project: Project) -> None:
     one, two = project.written(project.path / "alone"), project.written(project.path / "both")
     assert len(two) == 6
     for key, row in one.items():
-        row["reproduce"] = row["reproduce"] + " --greta-seed 5"
+        row["reproduce"] = row["reproduce"] + " --greta-seed=5"
         assert without_process(row) == without_process(two[key])
     assert {row["worker"] for row in two.values()} == {"gw0", "gw1"}
     assert len({row["run_id"] for row in two.values()}) == 1
@@ -91,6 +91,7 @@ def test_a_crash_and_a_hang_cost_one_case_each(project: Project) -> None:
     for name in ("hang_3", "spin_6"):
         assert verdicts[name]["reason"] == "timeout: not ended within 1 s"
         assert verdicts[name]["reason_es"] == "tiempo agotado: no terminó en 1 s"
+    assert sum(line.strip("_ ") == "segv_2::kv_aligned" for line in result.outlines) == 1, "the head of the failure"
     for line, name in ((6, "segv_2"), (9, "hang_3"), (19, "spin_6")):
         result.stdout.fnmatch_lines([f"INCONCLUSIVE a.greta.yaml:{line} {name} kv_aligned*"])
     result.stderr.fnmatch_lines(["*a.greta.yaml:9: a.greta.yaml::hang_3::kv_aligned did not end within 1 s*"])
