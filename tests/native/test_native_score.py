@@ -1,4 +1,4 @@
-"""What a layer does to its scores (window, soft cap, sink, bias, cache scales) against float64, and kernel by kernel."""
+"""What a layer does to its scores (window, soft cap, sink, bias, cache scales), against float64 and by kernel."""
 
 from __future__ import annotations
 
