@@ -9,20 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_greta.backends.base import PHASES, Numerics
+from pytest_greta.backends.base import PHASES, BackendError, Numerics
 from pytest_greta.checks.compare import CACHED, compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.run import examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned, inconclusive
 from pytest_greta.engine.spec import ModelSource, llama_stages
 from pytest_greta.result import ProbeResult, from_plain
-from pytest_greta.trace.jsonl import CACHE_STAGES
+from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.reading import Row, TraceFile
 from pytest_greta.trace.records import Key, Trace
-from pytest_greta.trace.stages import MODEL, order
+from pytest_greta.trace.stages import CACHE_STAGES, MODEL, order
 from pytest_greta.verdict import KV_MISMATCH, PASS, Breach, Drift, Evidence, FirstFailure, Verdict
 
-RUNS = ("full", "prefix", "decode")
 _SHOWN = 3
 """Breaches of one kind that are spelled out; more say nothing new."""
 
@@ -103,6 +102,7 @@ def _result(found: TraceFile, mode: str, verdict: Verdict) -> ProbeResult:
         expected=text("expected"),
         verdict=verdict,
         prompt=text("prompt"),
+        n_tokens=_whole(head, "n_prefix") + _whole(head, "steps"),
         fault=text("fault"),
         reproduce=text("reproduce"),
         settings=mapping("settings"),
@@ -242,7 +242,10 @@ def _anew(found: TraceFile, trace: Trace | None, source: ModelSource) -> tuple[l
     if recorded != source.origin:
         return [], [Breach("other_weights", {"recorded": recorded, "given": source.origin})]
     declared = found.header.get("roundings") or {}
-    numerics: dict[str, Numerics] = {phase: from_plain(Numerics, declared.get(phase, {})) for phase in PHASES}
+    try:
+        numerics: dict[str, Numerics] = {phase: from_plain(Numerics, declared.get(phase, {})) for phase in PHASES}
+    except BackendError as error:
+        return [], [Breach("unreadable", {"where": f"{found.path}: roundings", "error": str(error)})]
     try:
         examined = examine(trace, source, llama_stages(source.config), numerics)
     except ValueError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,22 @@ from numpy.typing import NDArray
 
 from pytest_greta.backends.base import AttentionBackend
 from pytest_greta.backends.registry import open_backends
-from pytest_greta.cases.model import Case, Prompt, Where
+from pytest_greta.cases import build
+from pytest_greta.cases.model import Case, CaseError, Where
+from pytest_greta.cases.schema import raise_for, validate
+from pytest_greta.cases.yaml_ import Node
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, last_logits
 from pytest_greta.engine.spec import ModelConfig, ModelSource
 from pytest_greta.plan import expand
 from pytest_greta.probing import run_judged
-from pytest_greta.report.terminal import failure_text
+from pytest_greta.report.failure import failure_text
+from pytest_greta.report.messages import Lang
 from pytest_greta.result import ProbeResult
-from pytest_greta.settings import RunSettings
+from pytest_greta.settings import API_SUITE, RunSettings
+from pytest_greta.texts import text
 from pytest_greta.trace.records import Trace
-from pytest_greta.verdict import Verdict
+from pytest_greta.verdict import PASS, Verdict
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,13 @@ class Run:
     verdict: Verdict
     trace: Trace
     result: ProbeResult
+    lang: Lang = "both"
 
     def assert_aligned(self) -> None:
         """Raises ``AssertionError`` with the report of the failure, unless the verdict is PASS."""
-        if self.verdict.status != "PASS":
-            raise AssertionError(failure_text(self.result, "both"))
+        __tracebackhide__ = True
+        if self.verdict.status != PASS:
+            raise AssertionError(failure_text(self.result, self.lang))
 
 
 def load_model(name: str) -> Model:
@@ -101,7 +109,9 @@ def probe(
 
     ``keys`` are those of a case file: ``kv_dtype``, ``page_size``, ``steps``, ``schedule``, ``gemm``, ``seed``,
     ``layers``, ... The run says what was found and raises nothing for a mismatch: see ``Run.verdict`` and
-    ``Run.assert_aligned``.
+    ``Run.assert_aligned``. Raises ``cases.model.CaseError`` for a key or value that a case file could not have, or for
+    what the model cannot do; ``engine.store.ModelMissing``, ``backends.base.BackendMissing`` and ``Unsupported`` where
+    it cannot be run here.
     """
     loaded = load_model(model) if isinstance(model, str) else model
     settings = settings or RunSettings()
@@ -109,18 +119,15 @@ def probe(
         own = backend
         backend = own.describe().name
         settings = _with_backend(settings, backend, own)
-    prompt = Prompt(text=ids) if isinstance(ids, str) else Prompt(token_ids=tuple(int(i) for i in ids))
-    case = Case(
-        id=name,
-        suite="api",
-        where=_caller(),
-        prompt=prompt,
-        modes=(mode,),
-        settings={"model": loaded.name, "backend": backend, "dtype": dtype, **keys},
-    )
-    (cell,) = expand(case, {})
+    prompt = {"prompt": ids} if isinstance(ids, str) else {"token_ids": [int(i) for i in ids]}
+    stated = {"mode": mode, "model": loaded.name, "backend": backend, "dtype": dtype, **prompt, **keys}
+    case = _case(name, _caller(), stated)
+    cells = expand(case)
+    if len(cells) != 1:
+        raise CaseError(case.where, text("probe.one_of_each"))
+    (cell,) = cells
     result, judged = run_judged(cell, settings, loaded.source)
-    return Run(judged.verdict, judged.trace, result)
+    return Run(judged.verdict, judged.trace, result, settings.lang)
 
 
 def _backend(backend: str | AttentionBackend) -> AttentionBackend:
@@ -129,17 +136,38 @@ def _backend(backend: str | AttentionBackend) -> AttentionBackend:
     return backend
 
 
-def _with_backend(settings: RunSettings, name: str, backend: AttentionBackend) -> RunSettings:
-    from dataclasses import replace
+def _case(name: str, where: Where, stated: Mapping[str, Any]) -> Case:
+    """The case that a file with these keys would hold: by the same schema and builder, so that a typo is no default."""
+    keys = {key: value for key, value in stated.items() if value is not None}
+    root = _tree({"suite": API_SUITE, "cases": [{"id": "probe", **keys}]}, where.line)
+    raise_for(validate(root, where.path))
+    (case,) = build.suite(root, where.path).cases
+    return replace(case, id=name)  # a test's name may hold what a case's may not
 
+
+def _tree(value: Any, line: int) -> Node:
+    """Python values as the tree of a YAML text, all on one line."""
+    if isinstance(value, Mapping):
+        fields = {str(key): _tree(item, line) for key, item in value.items()}
+        return Node(fields, line, 1, keys=dict.fromkeys(fields, (line, 1)))
+    if isinstance(value, (list, tuple)):
+        return Node(tuple(_tree(item, line) for item in value), line, 1)
+    if isinstance(value, np.generic):
+        value = value.item()
+    return Node(os.fspath(value) if isinstance(value, os.PathLike) else value, line, 1)
+
+
+def _with_backend(settings: RunSettings, name: str, backend: AttentionBackend) -> RunSettings:
     return replace(settings, backends={**settings.backends, name: lambda: backend})
 
 
 def _caller() -> Where:
     """The first frame outside the package: failures point at the user's line."""
     package = Path(__file__).parent
-    for frame in inspect.stack()[1:]:
-        path = Path(frame.filename)
+    frame = inspect.currentframe()
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
         if package not in path.parents:
-            return Where(path, frame.lineno)
+            return Where(path, frame.f_lineno)
+        frame = frame.f_back
     return Where(Path("?"), 0)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greta.report.jsonline import json_line
-from pytest_greta.report.messages import say
+from pytest_greta.report.messages import prose
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult, from_plain, to_plain
 
@@ -45,7 +45,7 @@ class ArtifactError(Exception):
 
 
 def safe_name(text: str) -> str:
-    """A file name from an id: everything but letters, digits, ``.``, ``_`` and ``-`` percent-encoded, no leading dot.
+    """A file name from an id: everything but letters, digits and ``._-=`` percent-encoded, no leading dot.
 
     Two ids never give one name; one that would be too long ends in a hash of the whole.
     """
@@ -155,7 +155,7 @@ def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise ArtifactError(say("artifacts.unread", "both", path=clean(str(path)), error=_why(error))) from None
+        raise ArtifactError(_both("artifacts.unread", path=clean(str(path)), error=_why(error))) from None
     results, problems = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -164,7 +164,7 @@ def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
             results.append(from_plain(ProbeResult, orjson.loads(line)))
         except (ValueError, TypeError, AttributeError) as error:
             where = clean(f"{path}:{number}")
-            problems.append(say("breach.unreadable", "both", where=where, error=clean(str(error))))
+            problems.append(_both("breach.unreadable", where=where, error=clean(str(error))))
     return results, problems
 
 
@@ -194,7 +194,11 @@ def _explained(path: Path) -> Iterator[None]:
             key = "artifacts.denied"
         else:
             key = "artifacts.failed"
-        raise ArtifactError(say(key, "both", path=clean(str(path)), error=_why(error))) from error
+        raise ArtifactError(_both(key, path=clean(str(path)), error=_why(error))) from error
+
+
+def _both(key: str, **values: object) -> str:
+    return " / ".join(prose(key, "both", **values))
 
 
 def _why(error: OSError) -> str:

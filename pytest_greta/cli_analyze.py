@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greta.cases.model import MODES
+from pytest_greta.options import LANGS
 
 if TYPE_CHECKING:
     from pytest_greta.engine.spec import ModelSource
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="check full traces (with .safetensors) anew / verificar de nuevo las trazas completas",
     )
     parser.add_argument("--author", default=None, help="named in the report / nombre en el informe")
-    parser.add_argument("--lang", choices=("both", "es", "en"), default="both")
+    parser.add_argument("--lang", choices=LANGS, default="both")
     parser.set_defaults(func=_analyze)
 
 
@@ -58,7 +59,7 @@ def _analyze(args: argparse.Namespace) -> int:
     try:
         source = None if args.model is None else load_source(args.model)
     except (ModelError, ModelMissing) as error:
-        return _usage([clean(str(error))])
+        return _usage([clean(line) for line in error.said.lines(lang)])
     results, skipped = _judge(args.traces_dir, args.mode, source)
     code = exit_code(results)
     notes = prose("analyze.scope" if source is None else "analyze.scope_model", lang)
@@ -74,10 +75,12 @@ def _analyze(args: argparse.Namespace) -> int:
 
 def exit_code(results: list[ProbeResult]) -> int:
     """A mismatch outweighs what is inconclusive; no results at all are inconclusive."""
+    from pytest_greta.verdict import KV_MISMATCH, PASS
+
     statuses = {r.verdict.status for r in results if r.verdict is not None}
-    if "KV_MISMATCH" in statuses:
+    if KV_MISMATCH in statuses:
         return MISMATCH
-    return PASSED if statuses == {"PASS"} else INCONCLUSIVE
+    return PASSED if statuses == {PASS} else INCONCLUSIVE
 
 
 def _judge(folder: Path, mode: str, source: ModelSource | None) -> tuple[list[ProbeResult], int]:

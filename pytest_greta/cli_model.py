@@ -7,22 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_greta import texts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_greta.texts import SaidError
+
 OK, FAILED, UNKNOWN, NOT_HERE = 0, 1, 2, 3
 """Exit codes: done; wrong file or failed download; no such name (usage); a downloader or an extra is not installed."""
-
-_TEXTS = {
-    "there": ("{name} is already there, checksum right: {path}", "{name} ya está, con la suma correcta: {path}"),
-    "pulling": ("fetching {what} ({size}, {licence})", "descargando {what} ({size}, {licence})"),
-    "pulled": ("{name} is ready, checksum right: {path}", "{name} está listo, con la suma correcta: {path}"),
-    "folder": ("cache folder: {path} (GRETA_CACHE changes it)", "carpeta de caché: {path} (GRETA_CACHE la cambia)"),
-    "to_pull": ("to fetch one: greta model pull NAME", "para descargar uno: greta model pull NAME"),
-    "ready": ("ready", "listo"),
-    "absent": ("not pulled", "sin descargar"),
-    "wrong": ("wrong checksum", "suma incorrecta"),
-}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,12 +35,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _say(key: str, **values: object) -> None:
-    for text in _TEXTS[key]:
-        print(text.format(**values))
+    print(texts.say("both", f"pull.{key}", **values))
 
 
-def _fail(error: Exception, code: int) -> int:
-    print(f"greta model: {error}", file=sys.stderr)
+def _fail(error: SaidError, code: int) -> int:
+    for line in error.said.lines("both"):
+        print(f"greta model: {line}", file=sys.stderr)
     return code
 
 
@@ -94,12 +87,16 @@ def _rows() -> Iterator[tuple[str, str, str, str]]:
         path = model_path(model)
         state = "absent" if not path.is_file() else "ready" if is_pulled(model) else "wrong"
         where = str(path.relative_to(folder)) if path.is_file() else ""
-        yield model.name, _size(model.size), " / ".join(_TEXTS[state]), where
+        yield model.name, _size(model.size), _label(state), where
     names = {model.sha256: model.name for model in known_models().values()}
     for path in sorted(weights):
         sha256 = path.name.partition(".")[0]
         name = f"{names.get(sha256, sha256[:12])} (float32)"
-        yield name, _size(path.stat().st_size), " / ".join(_TEXTS["ready"]), f"weights/{path.name[:12]}..."
+        yield name, _size(path.stat().st_size), _label("ready"), f"weights/{path.name[:12]}..."
+
+
+def _label(state: str) -> str:
+    return " / ".join(texts.TEXTS[f"pull.{state}"])
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -132,7 +129,7 @@ def _info(args: argparse.Namespace) -> int:
         ("licence / licencia", extras["licence"] or "?"),
         ("sha256", extras["sha256"]),
         ("file / archivo", extras["path"]),
-        ("float32 weights / pesos float32", extras["cache"]),
+        ("float32 weights / pesos float32", "\n".join(extras["cache"].lines("both"))),
     ]
     print(tabulate(rows, tablefmt="plain", disable_numparse=True))
     return OK

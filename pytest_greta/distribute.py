@@ -15,6 +15,7 @@ import pytest
 
 from pytest_greta import settings as settings_
 from pytest_greta import texts
+from pytest_greta.environment import cores
 from pytest_greta.options import FILES_INI
 
 if TYPE_CHECKING:
@@ -30,11 +31,6 @@ WORKERINPUT = "greta_scratch"
 FOLDERS = "folders.json"
 
 
-def cores() -> int:
-    """Those that this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
-
-
 def threads(config: pytest.Config) -> int:
     """For the attention library of one process; 0 without xdist, where the library may choose."""
     if not settings_.is_worker(config):
@@ -48,7 +44,7 @@ def thread_environment(environ: Mapping[str, str], workers: int) -> dict[str, st
     return {name: share for name in THREAD_VARIABLES if name not in environ}
 
 
-def crashed(config: pytest.Config, nodeid: str, worker: str, reason: str) -> ProbeResult | None:
+def crashed(config: pytest.Config, nodeid: str, worker: str, reason: texts.Text) -> ProbeResult | None:
     """A row for a probe that took its process with it; None where ``nodeid`` is no probe of a case file.
 
     The controller has collected nothing, so the case is looked up in its file again.
@@ -141,13 +137,13 @@ class Controller:
             report.longrepr = failure_text(result, settings_.lang(self.config))
             vars(report).update(greta=[to_plain(result)], greta_case=True)
 
-    def _reason(self, worker: str) -> str:
+    def _reason(self, worker: str) -> texts.Text:
         note = self.scratch / worker if self.scratch is not None else None
         if note is not None and note.is_file():
             deadline, seconds = json.loads(note.read_text(encoding="utf-8"))
             if time.time() >= deadline:
-                return texts.one_line("both", "timeout_reason", seconds=seconds)
-        return texts.one_line("both", "crash_reason", worker=worker)
+                return texts.text("timeout_reason", seconds=seconds)
+        return texts.text("crash_reason", worker=worker)
 
     def pytest_unconfigure(self) -> None:
         if self.scratch is not None:

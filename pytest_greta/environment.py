@@ -12,7 +12,7 @@ from typing import Any
 
 @cache
 def describe() -> dict[str, Any]:
-    """Plain values for reports: versions, processor, cores, threads of BLAS."""
+    """Plain values for reports: versions, processor, cores."""
     packages = {}
     for name in ("pytest-greta", "pytest", "numpy", "ml_dtypes", "cffi"):
         try:
@@ -24,13 +24,12 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": cores(),
-        "threads": os.environ.get("OPENBLAS_NUM_THREADS", "") or "default",
         **packages,
     }
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Those that this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pytest_greta.backends.base import Description
 from pytest_greta.checks.liveness import liveness
 from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.spec import StageSpec
 from pytest_greta.trace.records import Key, PathTrace, Trace, phase_of
 from pytest_greta.trace.stages import MODEL
@@ -20,6 +21,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "kv_read": ("k", "v", "k_after", "v_after"),
 }
 RUNS = ("full", "prefix", "decode")
+FLOAT32: Mapping[str, str] = {"lse": "f32", "logits": "f32"}
+"""Stages whose type is not the case's."""
 
 
 def gather(
@@ -28,14 +31,20 @@ def gather(
     descriptions: Mapping[str, Description],
     checks: Sequence[StageCheck] = (),
     compared: Sequence[ByteCheck] = (),
+    unjudged: Iterable[tuple[str, int, str]] = (),
 ) -> Evidence:
-    """``descriptions`` by phase: what the libraries that the case names say of themselves."""
+    """``descriptions`` by phase: what the libraries that the case names say of themselves. ``unjudged``: (path, layer,
+    stage) of what the checks should have judged and could not."""
     breaches = [
         *_paths(trace),
         *_kernels(trace, descriptions),
         *_stages(trace, stages),
+        *_types(trace),
+        *_planted(trace),
         *liveness(trace),
     ]
+    breaches += [_unjudged(c.path, c.layer, c.stage) for c in checks if c.elements == 0]
+    breaches += [_unjudged(path, layer, stage) for path, layer, stage in unjudged]
     if not checks and not compared:
         breaches.append(Breach("nothing_compared"))
     kernels = tuple(
@@ -123,6 +132,27 @@ def _stages(trace: Trace, stages: Sequence[StageSpec]) -> Iterable[Breach]:
                 if trace.tap(path, spec.layer, spec.stage, part) is None:
                     yield Breach("stage_missing", {"path": path, "layer": spec.layer, "stage": spec.stage})
                     break
+
+
+def _unjudged(path: str, layer: int, stage: str) -> Breach:
+    return Breach("not_judged", {"path": path, "layer": layer, "stage": stage})
+
+
+def _planted(trace: Trace) -> Iterable[Breach]:
+    """A fault that changed nothing was not there to be found, or to be missed."""
+    if trace.facts.get("fault_fired") is False:
+        yield Breach("fault_not_planted", {"fault": trace.facts.get("fault", "")})
+
+
+def _types(trace: Trace) -> Iterable[Breach]:
+    """Every stage is held in the type that the case names: a value is judged by the rounding of the type that it is
+    stored in, so that a coarser one would excuse itself."""
+    for path, found in trace.paths.items():
+        for key, tap in found.taps.items():
+            name = FLOAT32.get(key.stage) or (trace.kv_dtype if key.stage in PARTS else trace.act_dtype)
+            if tap.values.dtype != DTYPES[name].numpy:
+                place = {"path": path, "layer": key.layer, "stage": key.stage}
+                yield Breach("other_dtype", {**place, "seen": str(tap.values.dtype), "expected": name})
 
 
 def must_hold(trace: Trace) -> FirstFailure | None:

@@ -10,33 +10,7 @@ import pytest
 from pytest_greta import settings as settings_
 
 if TYPE_CHECKING:
-    from pytest_greta.report.messages import Lang
-    from pytest_greta.result import ProbeResult
-    from pytest_greta.trace.records import Trace
-    from pytest_greta.verdict import Verdict
-
-
-class FixtureRun:
-    """What ``greta.probe`` gives back."""
-
-    def __init__(self, result: ProbeResult, trace: Trace, lang: Lang) -> None:
-        self.result = result
-        self.trace = trace
-        self._lang = lang
-
-    @property
-    def verdict(self) -> Verdict:
-        assert self.result.verdict is not None
-        return self.result.verdict
-
-    def assert_aligned(self) -> None:
-        """Raises ``AssertionError`` with the whole finding unless the status is ``PASS``."""
-        from pytest_greta.report.terminal import failure_text
-        from pytest_greta.verdict import PASS
-
-        __tracebackhide__ = True
-        if self.verdict.status != PASS:
-            raise AssertionError(failure_text(self.result, self._lang))
+    from pytest_greta.api import Run
 
 
 class Greta:
@@ -55,7 +29,7 @@ class Greta:
         backend: Any = "cpu",
         dtype: str = "f32",
         **settings: Any,
-    ) -> FixtureRun:
+    ) -> Run:
         """Run a probe and judge it. Its result joins the summary and the result files of the session.
 
         ``model``: what ``pytest_greta.load_model`` gives, or a name or path for it. ``prompt``: text, or token ids.
@@ -66,7 +40,7 @@ class Greta:
         """
         from pytest_greta import running
         from pytest_greta.nodes import RESULTS, properties, skip_reason
-        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.report.failure import failure_text
         from pytest_greta.result import to_plain
 
         item = self._item
@@ -75,9 +49,9 @@ class Greta:
         found = running.run_api(item, name, model, prompt, mode, backend=backend, dtype=dtype, **settings)
         item.stash.setdefault(RESULTS, []).append(to_plain(found.result))
         item.user_properties += properties(found.result)
-        lang = settings_.lang(item.config)
         if not isinstance(found, running.Unfinished):
-            return FixtureRun(found.result, found.trace, lang)
+            return found
+        lang = settings_.lang(item.config)
         if found.result.outcome == "not_run":
             pytest.skip(skip_reason(found.result, lang))
         pytest.fail("\n".join([failure_text(found.result, lang), found.trace]).rstrip(), pytrace=False)

@@ -47,7 +47,9 @@ class GretaFile(pytest.File):
         try:
             suite = load_suite(self.path)
             check_unique(suite, self.session.stash.setdefault(_SEEN, {}))
-        except (CaseError, OSError) as error:
+        except CaseError as error:
+            raise self.CollectError(error.text(settings_.lang(self.config))) from None
+        except OSError as error:
             raise self.CollectError(str(error)) from None
         for case in suite.cases:
             yield GretaCase.from_parent(self, name=case.id, case=case)
@@ -71,7 +73,7 @@ class GretaCase(pytest.Collector):
         try:
             probes = expand(self.case, overrides)
         except CaseError as error:
-            raise self.CollectError(str(error)) from None
+            raise self.CollectError(error.text(settings_.lang(self.config))) from None
         for probe in probes:
             yield GretaProbe.from_parent(self, name=probe.id, probe=probe)
 
@@ -124,7 +126,7 @@ class GretaProbe(pytest.Item):
             return str(error)
         if not isinstance(error, ProbeFailed):
             return super().repr_failure(excinfo, *args, **kwargs)
-        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.report.failure import failure_text
 
         text = failure_text(error.result, settings_.lang(self.config))
         option = self.config.option
@@ -137,16 +139,13 @@ def suite_of(item: pytest.Item) -> str:
     """The suite that an item's results belong to; "" for an item that has nothing to do with us."""
     if isinstance(item, GretaProbe):
         return item.probe.case.suite
-    return running.API_SUITE if "greta" in getattr(item, "fixturenames", ()) else ""
+    return settings_.API_SUITE if "greta" in getattr(item, "fixturenames", ()) else ""
 
 
 def skip_reason(result: ProbeResult, lang: str) -> str:
     """One line, because that is what ``-rs`` and JUnit show."""
-    said = texts.say(lang, "not_run", kind=result.not_run_kind, message=result.not_run).splitlines()
-    if result.mend:
-        mend = texts.say(lang, "mend", mend=result.mend).splitlines()
-        said = [f"{a}; {b}" for a, b in zip(said, mend, strict=True)]
-    return " / ".join(said)
+    values = {"kind": result.not_run_kind, "message": result.not_run_text, "mend": result.mend_text}
+    return " / ".join(texts.text("not_run_mend" if result.mend else "not_run", **values).lines(lang))
 
 
 def properties(result: ProbeResult) -> list[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from pytest_greta.cases.expect import contract_breach, matches, spelled
 from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt
 from pytest_greta.checks.compare import compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
-from pytest_greta.checks.run import attention_stats, check_trace
+from pytest_greta.checks.run import attention_stats, examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
@@ -27,6 +27,7 @@ from pytest_greta.evidence import gather, must_hold
 from pytest_greta.faults.kinds import BY_NAME
 from pytest_greta.result import AttentionStat, ProbeResult, to_plain
 from pytest_greta.settings import RunSettings
+from pytest_greta.texts import text
 from pytest_greta.trace.records import Trace
 from pytest_greta.verdict import Verdict
 
@@ -63,7 +64,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     try:
         backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
     except UnknownBackend as error:
-        raise CaseError(case.where, str(error)) from None
+        raise CaseError(case.where, error.said) from None
     with _armed(backends, case.inject if in_kernel else None), blas_threads(plan.threads):
         judged = judge(source, plan, backends, probe.mode)
     expected = matches(judged.verdict, probe.expect)
@@ -89,7 +90,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         bytes=judged.compared,
         stats=judged.stats,
         roundings=to_plain(judged.numerics),
-        environment=environment.describe(),
+        environment={**environment.describe(), "threads": plan.threads},
         seconds=time.perf_counter() - started,
     )
     _write_traces(result, judged, settings)
@@ -117,8 +118,10 @@ def judge_trace(
         evidence = gather(trace, stages, descriptions, compared=compared)
         broken = None if evidence.breaches else must_hold(trace)
         return Judged(trace, decide_as_designed(compared, evidence, broken, drift), (), compared, (), numerics)
-    checks = tuple(check_trace(trace, source, stages, numerics))
-    evidence = gather(trace, stages, descriptions, checks, compared)
+    examined = examine(trace, source, stages, numerics)
+    checks = examined.checks
+    unjudged = dict.fromkeys((m.path, m.layer, m.stage) for m in examined.missing)
+    evidence = gather(trace, stages, descriptions, checks, compared, unjudged)
     verdict = decide_kv_aligned(checks, compared, evidence, drift)
     return Judged(trace, verdict, checks, compared, tuple(attention_stats(trace, source, numerics)), numerics)
 
@@ -157,24 +160,23 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
     config = source.config
     context = min(int(wanted["context"]), config.context) if wanted.get("context") else config.context
     if len(tokens) < steps + 1:
-        raise CaseError(
-            where,
-            f"prompt: {len(tokens)} token(s); expected at least {steps + 1}, of which {steps} decoded after a prefill",
-        )
+        raise CaseError(where, text("probe.short", count=len(tokens), least=steps + 1, steps=steps))
     if len(tokens) > context:
-        raise CaseError(where, f"prompt: {len(tokens)} tokens; the context holds {context}: shorten the prompt")
+        raise CaseError(where, text("probe.long", count=len(tokens), context=context))
     foreign = [t for t in tokens if not 0 <= t < config.vocab]
     if foreign:
-        raise CaseError(where, f"token_ids: {foreign[0]} is not a token; expected 0 to {config.vocab - 1}")
+        raise CaseError(where, text("probe.token", token=foreign[0], last=config.vocab - 1))
     layers = None if wanted["layers"] == "all" else tuple(int(i) for i in wanted["layers"])
     outside = [i for i in layers or () if not 0 <= i < config.n_layers]
     inject = probe.case.inject
     if inject is not None and inject.layer is not None and not 0 <= inject.layer < config.n_layers:
         outside.append(inject.layer)
     if outside:
-        raise CaseError(where, f"layer {outside[0]}: model {source.name} has layers 0 to {config.n_layers - 1}")
+        last = config.n_layers - 1
+        raise CaseError(where, text("probe.layer", layer=outside[0], model=source.name, last=last))
     if inject is not None and inject.head is not None and not 0 <= inject.head < config.n_heads:
-        raise CaseError(where, f"head {inject.head}: model {source.name} has heads 0 to {config.n_heads - 1}")
+        last = config.n_heads - 1
+        raise CaseError(where, text("probe.head", head=inject.head, model=source.name, last=last))
     schedule = {phase: Schedule(**value) for phase, value in (wanted.get("schedule") or {}).items()}
     return RunPlan(
         tokens=tokens,
@@ -195,18 +197,19 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
 
 def _require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None:
     """A feature that the library does not declare makes the case "not run", before anything is run."""
-    for library in {id(lib): lib for lib in libraries.values()}.values():
+    for library in set(libraries.values()):
         said = library.description
         for value, have, name in (
             (plan.act_dtype, said.act_dtypes, "dtype"),
             (plan.kv_dtype, said.kv_dtypes, "kv_dtype"),
         ):
             if value not in have:
-                raise Unsupported(f"{name} {value}", f"library {said.name} declares {name} {', '.join(have)}")
+                what = text("backend.declares", library=said.name, name=name, names=", ".join(have))
+                raise Unsupported(f"{name} {value}", what)
         if plan.page_size and said.kv != "stateless" and "paged" not in said.features:
-            raise Unsupported("paged", f"library {said.name} has no paged cache")
+            raise Unsupported("paged", text("backend.no_pages", library=said.name))
         if plan.schedule and "schedule" not in said.features:
-            raise Unsupported("schedule", f"the schedule of library {said.name} cannot be set")
+            raise Unsupported("schedule", text("backend.no_schedule", library=said.name))
 
 
 def default_threads() -> int:
@@ -237,8 +240,8 @@ def _armed(backends: Mapping[Phase, AttentionBackend], fault: Inject | None) -> 
 
 
 def _preview(prompt: Prompt, source: ModelSource, tokens: Sequence[int]) -> str:
-    text = prompt.text if prompt.text is not None else source.tokenizer.decode(list(tokens[:48]))
-    return text if len(text) <= 80 else text[:77] + "..."
+    words = prompt.text if prompt.text is not None else source.tokenizer.decode(list(tokens[:48]))
+    return words if len(words) <= 80 else words[:77] + "..."
 
 
 def _spelled(value: Any) -> Any:

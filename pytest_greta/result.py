@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.texts import Text
 from pytest_greta.verdict import Verdict
 
 RESULT_SCHEMA = 1
@@ -56,6 +57,9 @@ class ProbeResult:
     not_run_kind: str = ""
     """model, library, device, extra, feature."""
     mend: str = ""
+    not_run_es: str = ""
+    mend_es: str = ""
+    """``not_run`` and ``mend`` in Spanish."""
     prompt: str = ""
     n_tokens: int = 0
     fault: str = ""
@@ -71,6 +75,14 @@ class ProbeResult:
     worker: str = ""
     seconds: float = 0.0
     schema: int = RESULT_SCHEMA
+
+    @property
+    def not_run_text(self) -> Text:
+        return Text(self.not_run, self.not_run_es or self.not_run)
+
+    @property
+    def mend_text(self) -> Text:
+        return Text(self.mend, self.mend_es or self.mend)
 
 
 def to_plain(value: Any) -> Any:

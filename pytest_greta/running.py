@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_greta import distribute, session, texts
+from pytest_greta import distribute, exit_guard, session, texts
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import CaseError
-from pytest_greta.settings import RunSettings
+from pytest_greta.settings import API_SUITE, RunSettings
 from pytest_greta.watchdog import Watchdog, as_line_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pytest_greta.result import ProbeResult
 
 T = TypeVar("T")
-
-API_SUITE = "api"
-"""The suite of probes that the fixture and the public API run."""
 
 WATCHDOG: pytest.StashKey[Watchdog] = pytest.StashKey()
 SO_FAR: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
@@ -84,7 +81,7 @@ def run(config: pytest.Config, probe: Probe, settings: RunSettings) -> ProbeResu
 
     found = guarded(config, probe, settings, call)
     if settings.artifacts is not None:
-        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.report.failure import failure_text
 
         result, trace = (found.result, found.trace) if isinstance(found, Unfinished) else (found, "")
         _log(probe, settings, f"{result.outcome}\n{failure_text(result, settings.lang)}\n{trace}")
@@ -107,9 +104,9 @@ def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **
 
     path, line, _ = item.reportinfo()
     where = Where(Path(path), (line or 0) + 1)
-    # Stands for the test in messages; what is run is the API's own probe.
+    # Stands for the test in messages and for its timeout; what is run is the API's own probe.
     case = Case(name, API_SUITE, where, Prompt(), (mode,), {})
-    probe = Probe(mode, mode, "", case, {}, Expect())
+    probe = Probe(mode, mode, "", case, keys, Expect())
     shown = where_of(item.config.rootpath, where.path, where.line)
     settings = run_settings(item.config, probe, item.nodeid, shown)
 
@@ -131,24 +128,25 @@ def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Ca
     seconds = float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
     distribute.leave_note(config, seconds)
     try:
-        with config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, seconds)):
+        with (
+            exit_guard.guarded(config.stash[WATCHDOG].fd, lambda: _last_words(config, settings, "exited")),
+            config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, "timeout", seconds=seconds)),
+        ):
             return as_line_of(where.path, where.line, settings.nodeid, call)
     except (ModelMissing, BackendMissing) as missing:
-        return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message, missing.mend))
+        return Unfinished(unfinished.not_run(probe, settings, missing.kind, missing.message_text, missing.mend_text))
     except Unsupported as error:
-        said = f"unsupported {error.feature}"
-        if error.message != error.feature:
-            said += f" ({error.message})"
-        return Unfinished(unfinished.not_run(probe, settings, "feature", said, ""))
+        key = "unsupported" if error.message == error.feature else "unsupported_why"
+        said = texts.text(key, feature=error.feature, message=error.message_text)
+        return Unfinished(unfinished.not_run(probe, settings, "feature", said, texts.as_text("")))
     except (CaseError, ModelError, BackendError) as error:
-        return Unfinished(unfinished.inconclusive(probe, settings, str(error)))
+        return Unfinished(unfinished.inconclusive(probe, settings, error.said))
     except Exception as error:
         return Unfinished(unfinished.from_exception(probe, settings, error), traceback.format_exc())
 
 
-def _last_words(config: pytest.Config, settings: RunSettings, seconds: float) -> str:
-    lang = settings.lang
-    said = texts.say(lang, "timeout", where=settings.where, nodeid=settings.nodeid, seconds=seconds)
+def _last_words(config: pytest.Config, settings: RunSettings, key: str, **values: object) -> str:
+    said = texts.say(settings.lang, key, where=settings.where, nodeid=settings.nodeid, **values)
     results = config.stash[SO_FAR]() if SO_FAR in config.stash else ""
     return f"{results}\n{said}" if results else said
 

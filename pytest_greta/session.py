@@ -70,10 +70,15 @@ class Session:
         """For the last words of a process that ends itself."""
         if not self.results:
             return ""
-        lines = [texts.one_line(settings_.lang(self.config), "so_far")]
+        lang = settings_.lang(self.config)
+        lines = texts.text("so_far").lines(lang)
         for result in self.results:
             verdict = result.verdict
-            said = f"{verdict.status} {verdict.scenario or ''}".strip() if verdict else result.not_run
+            said = (
+                f"{verdict.status} {verdict.scenario or ''}".strip()
+                if verdict
+                else " / ".join(result.not_run_text.lines(lang))
+            )
             lines.append(f"  {result.outcome:8} {result.nodeid} {said}")
         return "\n".join(lines)
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pytest_greta.report.messages import Lang
 
 
+API_SUITE = "api"
+"""The suite of probes that no case file holds: those of the fixture and of the public API."""
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """All that ``run_probe`` must know beside the probe itself."""
@@ -30,7 +34,7 @@ class RunSettings:
     """file:line of the case, the file relative to the root of the project."""
     device: int = 0
     threads: int = 0
-    """For the attention library; 0 leaves it to the library."""
+    """For BLAS and the attention library; 0: all cores but one (``probing.default_threads``)."""
     library: str | None = None
     """Path of a shared library that replaces the backend of every phase."""
     trace: str = "off"
@@ -69,7 +73,7 @@ class Settings:
         return ["greta: " + ", ".join(shown)]
 
     def command(self) -> str:
-        """The options that the command line gave, as one would type them again."""
+        """What was set, wherever that was, as options: the line that runs a probe again."""
         words = []
         for option in OPTIONS:
             if option.name in self.sources and option.name not in ("artifacts", "lang", "require", "allow_empty"):

@@ -6,29 +6,33 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from pytest_greta import texts
+from pytest_greta.cases.expect import spelled
 from pytest_greta.result import ProbeResult
 from pytest_greta.settings import RunSettings
+from pytest_greta.texts import Text
 from pytest_greta.verdict import INCONCLUSIVE, Verdict
 
 if TYPE_CHECKING:
-    from pytest_greta.cases.model import Expect, Probe
+    from pytest_greta.cases.model import Probe
 
 
-def not_run(probe: Probe, settings: RunSettings, kind: str, message: str, mend: str) -> ProbeResult:
+def not_run(probe: Probe, settings: RunSettings, kind: str, message: Text, mend: Text) -> ProbeResult:
     """Something that the case needs is not here. A failure where ``--greta-require`` names the kind."""
     required = kind in settings.require
-    reason = f"{message}; {mend}" if mend else message
+    reason = texts.text("not_run", kind=kind, message=texts.join("; ", message, mend) if mend.en else message)
     return ProbeResult(
         **_identity(probe, settings),
         outcome="failed" if required else "not_run",
-        verdict=_inconclusive(probe.mode, texts.say("en", "not_run", kind=kind, message=reason)) if required else None,
-        not_run=message,
+        verdict=_inconclusive(probe.mode, reason) if required else None,
+        not_run=message.en,
         not_run_kind=kind,
-        mend=mend,
+        mend=mend.en,
+        not_run_es=message.es,
+        mend_es=mend.es,
     )
 
 
-def inconclusive(probe: Probe, settings: RunSettings, reason: str, worker: str = "") -> ProbeResult:
+def inconclusive(probe: Probe, settings: RunSettings, reason: Text, worker: str = "") -> ProbeResult:
     """Nothing can be said, for ``reason``: the case fails."""
     return ProbeResult(
         **_identity(probe, settings), outcome="failed", verdict=_inconclusive(probe.mode, reason), worker=worker
@@ -40,18 +44,7 @@ def from_exception(probe: Probe, settings: RunSettings, error: BaseException) ->
     last = traceback.format_exception_only(type(error), error)[-1].strip()
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-    return inconclusive(probe, settings, texts.say("en", "error_reason", error=last, place=place))
-
-
-def expected(expect: Expect) -> str:
-    """What a case expects, in the words of its YAML."""
-    words = ["|".join(expect.accept)] if expect.accept else []
-    for name in ("status", "scenario", "finding"):
-        values = getattr(expect, name)
-        if values:
-            words.append(f"{name}: {'|'.join(values)}")
-    words += [f"{name}: {value}" for name, value in (expect.first_failure or {}).items()]
-    return ", ".join(words)
+    return inconclusive(probe, settings, texts.as_text(f"{last} ({place})"))
 
 
 def _identity(probe: Probe, settings: RunSettings) -> dict[str, Any]:
@@ -64,11 +57,11 @@ def _identity(probe: Probe, settings: RunSettings) -> dict[str, Any]:
         "variant": probe.variant,
         "nodeid": settings.nodeid,
         "where": settings.where,
-        "expected": expected(probe.expect),
+        "expected": spelled(probe.expect),
         "fault": case.inject.fault if case.inject else "",
         "reproduce": settings.reproduce,
     }
 
 
-def _inconclusive(mode: str, reason: str) -> Verdict:
-    return Verdict(INCONCLUSIVE, None, mode=mode, hypothesis="open", reason=reason)
+def _inconclusive(mode: str, reason: Text) -> Verdict:
+    return Verdict(INCONCLUSIVE, None, mode=mode, hypothesis="open", reason=reason.en, reason_es=reason.es)

@@ -105,4 +105,6 @@ class Verdict:
     rho: float = 0.0
     """The largest of the case."""
     reason: str = ""
-    """Why INCONCLUSIVE: the key of the first breach."""
+    """Why INCONCLUSIVE: the key of the first breach, or English words where there is none."""
+    reason_es: str = ""
+    """``reason`` in Spanish, where it is words."""

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_greta.checks.result import ByteCheck
+from pytest_greta.cases.model import Inject
+from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
 from pytest_greta.engine.spec import llama_stages
 from pytest_greta.evidence import gather, must_hold
+from pytest_greta.probing import judge, judge_trace
 from pytest_greta.trace.records import KernelRun, Key, PathTrace, Tap, Trace
 from tests.support.plain import PlainBackend
 
@@ -149,6 +151,92 @@ def test_a_tap_that_is_dead_in_every_layer(trace, source, library):
         key = Key(layer, "o_proj")
         dead = with_tap(dead, "decode", key, np.zeros_like(trace.paths["decode"].taps[key].values))
     assert reasons(dead, source, library) == {"dead_tap"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "part"), [("attn_out", ""), ("lse", ""), ("logits", ""), ("kv_write", "k"), ("kv_read", "v_after")]
+)
+def test_a_stage_in_a_coarser_type_would_excuse_its_own_rounding(trace, source, library, stage, part):
+    key = Key(-1 if stage == "logits" else 1, stage, part)
+    coarse = trace
+    for path in ("full", "prefix", "decode"):
+        coarse = with_tap(coarse, path, key, trace.paths[path].taps[key].values.astype(np.float16))
+    assert reasons(coarse, source, library) == {"other_dtype"}
+
+
+def test_a_coarser_output_does_not_pass(source):
+    """On both paths alike, so that no comparison between them can tell."""
+
+    class Coarse(PlainBackend):
+        def open(self, config):
+            session = super().open(config)
+            attend = session.attend
+
+            def coarse(*args):
+                out, lse = attend(*args)
+                return out.astype(np.float16), lse
+
+            session.attend = coarse
+            return session
+
+    plan = RunPlan(tuple(source.tokenizer.encode("Too coarse.")))
+    backend = Coarse()
+    for mode in ("kv_aligned", "as_designed"):
+        verdict = judge(source, plan, {"prefill": backend, "decode": backend}, mode).verdict
+        assert (verdict.status, verdict.reason) == ("INCONCLUSIVE", "other_dtype")
+
+
+@pytest.mark.parametrize("path", ["full", "prefix", "decode"])
+def test_a_stage_that_is_there_and_could_not_be_judged(trace, source, library, path):
+    """The cache has a hole, so that no reference can be made of the attention over it."""
+    taps = dict(trace.paths[path].taps)
+    for part in "kv":
+        tap = taps[Key(1, "kv_write", part)]
+        other = tap.positions + np.arange(len(tap.positions)) if len(tap.positions) > 1 else tap.positions + 1
+        taps[Key(1, "kv_write", part)] = Tap(other, tap.values)
+    said = {"prefill": library.description, "decode": library.description}
+    holed = with_path(trace, path, taps=taps)
+    verdict = judge_trace(holed, source, said, library.description.numerics, "kv_aligned").verdict
+    assert verdict.status == "INCONCLUSIVE"
+    assert (path, 1, "attn_out") in {
+        (b.values["path"], b.values["layer"], b.values["stage"])
+        for b in verdict.evidence.breaches
+        if b.key == "not_judged"
+    }
+
+
+def test_a_check_of_no_element_is_no_check(trace, source, library):
+    said = {"prefill": library.description, "decode": library.description}
+    empty = StageCheck("decode", 1, "lse", 0.0, 0.0, 0, 0)
+    found = gather(trace, llama_stages(source.config), said, [empty], COMPARED)
+    assert [(b.key, b.values["stage"]) for b in found.breaches] == [("not_judged", "lse")]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "rope_pos", "magnitude": 0},
+        {"fault": "rope_pos", "position": 500},
+        {"fault": "rope_pos", "magnitude": 0.5},
+        {"fault": "kv_slot", "position": 0},
+        {"fault": "kv_len", "magnitude": 0},
+        {"fault": "qk_scale", "magnitude": 0},
+        {"fault": "gqa_map", "magnitude": 4},
+        {"fault": "w_route", "stage": "k_proj", "magnitude": 6},
+    ],
+    ids=lambda fault: "-".join(map(str, fault.values())),
+)
+def test_a_fault_that_changes_nothing_was_not_there_to_be_missed(source, library, fault):
+    plan = RunPlan(tuple(source.tokenizer.encode("No fault.")), layers=(0, 5), inject=Inject(**fault))
+    planted = trace_probe(source, plan, {"prefill": library, "decode": library})
+    assert reasons(planted, source, library) == {"fault_not_planted"}
+
+
+def test_a_fault_that_changes_something_was_planted(source, library):
+    for fault in ("rope_pos", "kv_slot", "kv_len", "qk_scale", "gqa_map", "w_route"):
+        plan = RunPlan(tuple(source.tokenizer.encode("A fault.")), layers=(0, 5), inject=Inject(fault))
+        planted = trace_probe(source, plan, {"prefill": library, "decode": library})
+        assert reasons(planted, source, library) == set(), fault
 
 
 def test_nothing_is_compared_with_itself(trace, source, library):

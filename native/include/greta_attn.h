@@ -135,7 +135,8 @@ typedef struct greta_config {
 typedef struct greta_session greta_session;
 
 /* One call's sequences. Query i of a sequence with q_len queries sees the rows
- *   kv_start .. kv_len - q_len + i   (both included), cut by the layer's window. */
+ *   kv_start .. kv_len - q_len + i   (both included), cut by the layer's window. With fewer rows than queries the first
+ * queries see none. */
 typedef struct greta_batch {
   uint32_t struct_size; /* sizeof(greta_batch) of the caller */
   int32_t n_seqs;
@@ -175,7 +176,7 @@ void greta_close(greta_session *session);
  * rows of this call, [n_tokens, n_kv_heads, dim], in act_dtype) or "kv": "stateless" (all kv_len rows of each sequence,
  * one after the other, as a cache would hold them: in kv_dtype, divided by k_scale and v_scale). lse: float32
  * [n_tokens, n_heads], natural log after scale, cap, bias and sink, or NULL. A query that sees no row gets out = 0 and
- * lse = -inf, or its sink's score. Rows of q_len beyond kv_len see none. */
+ * lse = -inf, or its sink's score. */
 greta_status greta_attend(greta_session *session, int32_t layer, int32_t phase, const greta_batch *batch,
                           const greta_tensor *q, const greta_tensor *k_new, const greta_tensor *v_new,
                           const greta_tensor *out, const greta_tensor *lse);

@@ -13,39 +13,38 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_greta.dtypes import DTYPES
+from pytest_greta.texts import MendableError, SaidError, Text, as_text, chain, join, text
+
 Array = NDArray[Any]
 Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 
-class BackendError(Exception):
-    """A library said no: its status code's name and its own words."""
+class BackendError(SaidError):
+    """A library said no: its status code's name and its own words, in whatever language it speaks."""
 
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(f"{status}: {message}")
+    def __init__(self, status: str, message: str | Text) -> None:
+        super().__init__(join(": ", status, message))
         self.status = status
-        self.message = message
+        self.message_text = as_text(message)
+        self.message = self.message_text.en
 
 
 class Unsupported(BackendError):
     """A right request for something this library does not have: the case is "not run", not failed."""
 
-    def __init__(self, feature: str, message: str = "") -> None:
+    def __init__(self, feature: str, message: str | Text = "") -> None:
         super().__init__("GRETA_UNSUPPORTED", message or feature)
         self.feature = feature
 
 
-class BackendMissing(Exception):
+class BackendMissing(MendableError):
     """The library cannot be loaded here. ``kind`` is what ``--greta-require`` names: library, device, extra.
 
-    ``mend`` is the command or the step that would change that.
+    ``message`` and ``mend``, the command or the step that would change that, are plain words, or ``Text`` in both
+    languages.
     """
-
-    def __init__(self, kind: str, message: str, mend: str) -> None:
-        super().__init__(f"{message}; {mend}")
-        self.kind = kind
-        self.message = message
-        self.mend = mend
 
 
 @dataclass(frozen=True)
@@ -159,6 +158,50 @@ class Numerics:
     angle: str = "f32"
     exp_rel: float = 2.0**-23
     tanh_rel: float = 2.0**-23
+
+    def __post_init__(self) -> None:
+        """Raises ``BackendError`` for a value outside of its table: an impossible one would widen a bound without
+        end."""
+        for name, values in _CHOICES.items():
+            if getattr(self, name) not in values:
+                raise self._impossible(name, chain("or", values))
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise self._impossible(name, text("numerics.range", least=f"{least:g}", most=f"{most:g}"))
+        kind, _, threshold = self.max_update.partition(":")
+        if kind not in ("every_tile", "none", "lazy") or (kind == "lazy") != bool(threshold):
+            raise self._impossible("max_update", chain("or", ("every_tile", "lazy:THRESHOLD", "none")))
+
+    def _impossible(self, name: str, expected: Text) -> BackendError:
+        what = text("numerics.value", name=name, value=getattr(self, name), expected=expected)
+        return BackendError("GRETA_INTERNAL", what)
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "direction": ("forward", "reverse"),
+    "tile_origin": ("zero", "window"),
+    "p_dtype": tuple(DTYPES),
+    "acc_round": ("rne", "rz", "rd"),
+    "q_prescale": ("f32", "act"),
+    "kv_dequant": ("folded", "act"),
+    "l_from": ("before", "after"),
+    "split_partials": ("f32", "act"),
+    "norm_cast": ("f32", "act"),
+    "rope_dtype": ("f32", "act"),
+    "act_round": ("f32", "act"),
+    "angle": ("f32", "f64"),
+}
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "tile": (0, 2**31 - 1),
+    "splits": (0, 4096),
+    "p_scale": (2.0**-126, 2.0**127),
+    "acc_bits": (8, 64),  # bfloat16's
+    "k_step": (1, 4096),
+    "dot_bits": (4, 64),  # fp8_e4m3's
+    "exp_rel": (0.0, 2.0**-4),
+    "tanh_rel": (0.0, 2.0**-4),
+}
+"""From the coarsest arithmetic that is in use to what no bound can feel; NaN lies in no range."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from pytest_greta.backends.base import (
 )
 from pytest_greta.dtypes import DTYPES, DType
 from pytest_greta.engine.rope import rotate
+from pytest_greta.texts import text
 
 
 class Completed:
@@ -40,7 +41,8 @@ class Completed:
         if self._cache is None:
             for feature in ("kv_write", "kv_read"):
                 if feature not in self._has:
-                    raise Unsupported(feature, f"library {description.name} keeps its cache but has no greta_{feature}")
+                    what = text("backend.keeps_cache", library=description.name, function=f"greta_{feature}")
+                    raise Unsupported(feature, what)
         own = [name for name in ("rope", "counters") if name not in self._has]
         self.done_by_engine = tuple(own + (["cache"] if self._cache else []))
 
@@ -80,7 +82,7 @@ class Completed:
         elif "kv_load" in self._has:
             self._inner.kv_load(layer, seq, start, k, v)
         else:
-            raise Unsupported("kv_load", "the two phases are different libraries and the second has no greta_kv_load")
+            raise Unsupported("kv_load", text("backend.no_kv_load"))
 
     def kv_trim(self, seq: int, length: int) -> None:
         if self._cache is None:

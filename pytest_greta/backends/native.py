@@ -14,10 +14,11 @@ from pytest_greta.backends.native_config import greta_config
 from pytest_greta.backends.native_description import OPTIONAL, description
 from pytest_greta.backends.native_library import Library
 from pytest_greta.backends.native_session import NativeSession
+from pytest_greta.texts import text
 
 __all__ = ["OPTIONAL", "REQUIRED", "NativeBackend", "description", "load"]
 
-INSTALL = "install it with `pip install .` in the checkout, or `pip install pytest-greta`"
+INSTALL = text("native.install")
 BUILT_IN = "libgreta_attn.so"
 FAULTY_TWIN = "libgreta_attn_faulty.so"
 REQUIRED = ("greta_abi_version", "greta_describe", "greta_open", "greta_close", "greta_attend")
@@ -31,7 +32,7 @@ def _ffi() -> Any:
     try:
         from _greta_native._abi import ffi
     except ImportError as error:
-        raise BackendMissing("library", "the native library of pytest-greta is not installed", INSTALL) from error
+        raise BackendMissing("library", text("native.not_installed"), INSTALL) from error
     return ffi
 
 
@@ -51,39 +52,32 @@ def load(path: Path | None = None, *, faulty: bool = False) -> NativeBackend:
     if path is None:
         path = _built_in(FAULTY_TWIN if faulty else BUILT_IN)
         if not path.is_file():
-            raise BackendMissing("library", f"{path} does not exist", INSTALL)
+            raise BackendMissing("library", text("native.absent", path=path), INSTALL)
     backend = NativeBackend(_open(ffi, path))
     if backend.faulty and not faulty:
-        raise BackendMissing(
-            "library", f"{path} is a faulty twin, which only `inject:` may load", "name the library itself"
-        )
+        raise BackendMissing("library", text("native.twin", path=path), text("native.twin_mend"))
     return backend
 
 
 def _open(ffi: Any, path: Path) -> Library:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise BackendMissing("library", f"attention library {path} {what}", "give the path of a shared library (.so)")
+        what = text("native.folder" if path.is_dir() else "native.no_library", path=path)
+        raise BackendMissing("library", what, text("native.give_path"))
     try:
         lib = ffi.dlopen(str(path.resolve()))
     except OSError as error:
-        raise BackendMissing(
-            "library", f"{path} cannot be loaded: {error}", "give a shared library built for this machine"
-        ) from error
+        what = text("native.not_loaded", path=path, error=error)
+        raise BackendMissing("library", what, text("native.not_loaded_mend")) from error
     library = Library(ffi, lib, path)
     missing = [name for name in REQUIRED if not library.exports(name)]
     if missing:
-        raise BackendMissing(
-            "library", f"{path} lacks {', '.join(missing)}", "export what greta_attn.h marks as required, as extern C"
-        )
+        what = text("native.lacks", path=path, names=", ".join(missing))
+        raise BackendMissing("library", what, text("native.lacks_mend"))
     _NEVER_CLOSED[str(path.resolve())] = lib
     ours, theirs = ffi.integer_const("GRETA_ABI_VERSION"), lib.greta_abi_version()
     if ours != theirs:
-        raise BackendMissing(
-            "library",
-            f"{path} speaks version {theirs} of the ABI, this pytest-greta version {ours}",
-            "rebuild it with the greta_attn.h of this pytest-greta",
-        )
+        what = text("native.abi", path=path, theirs=theirs, ours=ours)
+        raise BackendMissing("library", what, text("native.abi_mend"))
     return library
 
 
@@ -115,7 +109,7 @@ class NativeBackend:
         handle = ffi.new("greta_session **")
         self._library.check(self._library.lib.greta_open(c_config, handle))
         if handle[0] == ffi.NULL:
-            raise BackendError("GRETA_INTERNAL", f"greta_open of {self.path} says GRETA_OK and gives no session")
+            raise BackendError("GRETA_INTERNAL", text("native.no_session", path=self.path))
         return NativeSession(self._library, handle[0], config)
 
     def set_fault(
@@ -132,4 +126,4 @@ class NativeBackend:
 
     def _require_twin(self) -> None:
         if not self._library.exports("greta_fault_set"):
-            raise BackendError("GRETA_UNSUPPORTED", f"{self.path} is no faulty twin: it has no greta_fault_set")
+            raise BackendError("GRETA_UNSUPPORTED", text("native.not_a_twin", path=self.path))

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_greta.backends.base import PHASES, BackendError, Description, Numerics
 from pytest_greta.dtypes import DTYPES
+from pytest_greta.texts import Text, chain, text
 
 OPTIONAL = ("rope", "kv_write", "kv_read", "kv_load", "kv_trim", "counters", "sync", "device_count")
 """The functions of the ABI that are capabilities; as a feature each counts when it is exported."""
@@ -17,36 +18,34 @@ JSON_NAMES: dict[type, str] = {str: "string", dict: "object", list: "array", boo
 def description(raw: Mapping[str, Any], present: frozenset[str], path: str) -> Description:
     """``greta_describe``'s object, checked. A function that is declared and not exported is no feature."""
 
+    def wrong(key_of_text: str, /, **values: object) -> BackendError:
+        return BackendError("GRETA_INTERNAL", text(key_of_text, path=path, **values))
+
     def get(key: str, kind: type, default: Any = None) -> Any:
         value = raw.get(key, default)
         if not isinstance(value, kind):
-            raise BackendError(
-                "GRETA_INTERNAL", f"greta_describe of {path}: '{key}' is {value!r}, expected a JSON {JSON_NAMES[kind]}"
-            )
+            raise wrong("describe.type", key=key, value=value, type=JSON_NAMES[kind])
         return value
 
     def choice(key: str, allowed: tuple[str, ...]) -> Any:
         value = raw.get(key, allowed[0])
         if value not in allowed:
-            raise BackendError(
-                "GRETA_INTERNAL", f"greta_describe of {path}: '{key}' is {value!r}, expected {' or '.join(allowed)}"
-            )
+            raise wrong("describe.choice", key=key, value=value, expected=chain("or", allowed))
         return value
 
     def names(key: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:
         values = get(key, list, [])
         for value in values:
             if not isinstance(value, str) or (allowed and value not in allowed):
-                expected = f"one of {', '.join(allowed)}" if allowed else "a string"
-                raise BackendError(
-                    "GRETA_INTERNAL", f"greta_describe of {path}: '{key}' holds {value!r}, expected {expected}"
-                )
+                if allowed:
+                    raise wrong("describe.holds", key=key, value=value, names=", ".join(allowed))
+                raise wrong("describe.holds_string", key=key, value=value)
         return tuple(values)
 
     kernels = get("kernels", dict)
     for phase in PHASES:
         if not isinstance(kernels.get(phase), str):
-            raise BackendError("GRETA_INTERNAL", f"greta_describe of {path}: 'kernels' names none for {phase}")
+            raise wrong("describe.kernel", phase=phase)
     declared = get("numerics", dict, {})
     dtypes = tuple(DTYPES)
     return Description(
@@ -69,16 +68,21 @@ def description(raw: Mapping[str, Any], present: frozenset[str], path: str) -> D
 
 def _numerics(declared: Any, phase: str, path: str) -> Numerics:
     known = {field.name: type(field.default) for field in fields(Numerics)}
-    where = f"greta_describe of {path}: numerics.{phase}"
+
+    def wrong(key: str, value: Any, expected: str | Text) -> BackendError:
+        what = text("describe.numerics", path=path, key=key, value=value, type=expected)
+        return BackendError("GRETA_INTERNAL", what)
+
     if not isinstance(declared, dict):
-        raise BackendError("GRETA_INTERNAL", f"{where} is {declared!r}, expected a JSON object")
+        raise wrong(phase, declared, text("describe.object"))
     values: dict[str, Any] = {}
     for key, value in declared.items():
         if key not in known:
-            raise BackendError("GRETA_INTERNAL", f"{where}.{key} is unknown; known: {', '.join(known)}")
+            what = text("describe.unknown", path=path, key=f"{phase}.{key}", names=", ".join(known))
+            raise BackendError("GRETA_INTERNAL", what)
         kind = known[key]
         fits = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
-            raise BackendError("GRETA_INTERNAL", f"{where}.{key} is {value!r}, expected {kind.__name__}")
+            raise wrong(f"{phase}.{key}", value, kind.__name__)
         values[key] = float(value) if kind is float else value
     return Numerics(**values)

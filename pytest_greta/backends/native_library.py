@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_greta.backends.base import BackendError, Unsupported
 from pytest_greta.backends.native_description import OPTIONAL
+from pytest_greta.texts import text
 
 STATUS = (
     "GRETA_OK",
@@ -45,22 +46,22 @@ class Library:
         name = STATUS[status] if 0 <= status < len(STATUS) else f"status {status}"
         message = ""
         if self.exports("greta_last_error"):
-            text = self.lib.greta_last_error()
-            message = "" if text == self.ffi.NULL else self.ffi.string(text).decode(errors="replace")
+            words = self.lib.greta_last_error()
+            message = "" if words == self.ffi.NULL else self.ffi.string(words).decode(errors="replace")
         if name == "GRETA_UNSUPPORTED":
             feature = re.match(r"([a-z0-9_]+): ", message)
             raise Unsupported(feature.group(1) if feature else message or "unknown", message)
-        raise BackendError(name, message or "the library gives no reason")
+        raise BackendError(name, message or text("native.no_reason"))
 
     def describe(self) -> dict[str, Any]:
         """The parsed object; ``BackendError`` where there is none."""
-        text = self.lib.greta_describe()
-        if text == self.ffi.NULL:
-            raise BackendError("GRETA_INTERNAL", f"greta_describe of {self.path} returned NULL, expected a JSON object")
+        said = self.lib.greta_describe()
+        if said == self.ffi.NULL:
+            raise BackendError("GRETA_INTERNAL", text("describe.null", path=self.path))
         try:
-            raw = json.loads(self.ffi.string(text).decode())
+            raw = json.loads(self.ffi.string(said).decode())
         except ValueError as error:
-            raise BackendError("GRETA_INTERNAL", f"greta_describe of {self.path} is not JSON: {error}") from error
+            raise BackendError("GRETA_INTERNAL", text("describe.not_json", path=self.path, error=error)) from error
         if not isinstance(raw, dict):
-            raise BackendError("GRETA_INTERNAL", f"greta_describe of {self.path} is no JSON object")
+            raise BackendError("GRETA_INTERNAL", text("describe.not_object", path=self.path))
         return raw

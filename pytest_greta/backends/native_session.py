@@ -13,6 +13,7 @@ from pytest_greta.backends.base import PHASES, Array, BackendError, Batch, Phase
 from pytest_greta.backends.native_description import OPTIONAL
 from pytest_greta.backends.native_library import Library
 from pytest_greta.dtypes import DTYPES, DType
+from pytest_greta.texts import text
 
 MOST_COUNTERS = 64
 UNWRITTEN = np.uint32(0x7FC0DEAD)
@@ -57,7 +58,14 @@ class NativeSession:
         new = [
             self._ffi.NULL
             if rows is None
-            else self._tensor(name, rows, (len(rows), c.n_kv_heads, dim), self._new_type(rows), keep)
+            # rows of this call come in the activation type, all rows of a stateless library in the cache's
+            else self._tensor(
+                name,
+                rows,
+                (len(rows), c.n_kv_heads, dim),
+                self._kv if rows.dtype == self._kv.numpy else self._act,
+                keep,
+            )
             for name, rows, dim in (("k_new", k_new, c.head_dim_qk), ("v_new", v_new, c.head_dim_v))
         ]
         # NaN, not 0: a row that the library forgets must not look like an empty one
@@ -75,10 +83,6 @@ class NativeSession:
         )
         self.sync()
         return out, None if (lse.view(np.uint32) == UNWRITTEN).all() else lse[:, :, 0]
-
-    def _new_type(self, rows: Array) -> DType:
-        """Fresh rows come as the activations; those of a stateless library as the engine's cache has them."""
-        return self._kv if getattr(rows, "dtype", None) == self._kv.numpy else self._act
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         c = self.config
@@ -123,7 +127,7 @@ class NativeSession:
         calls: dict[tuple[str, str], int] = {}
         for entry in entries[0 : min(int(count[0]), MOST_COUNTERS)]:
             if not 0 <= entry.phase < len(PHASES):
-                raise BackendError("GRETA_INTERNAL", f"greta_counters names phase {entry.phase}, expected 0 or 1")
+                raise BackendError("GRETA_INTERNAL", text("native.counter_phase", phase=entry.phase))
             key = (PHASES[entry.phase], self._ffi.string(entry.kernel).decode(errors="replace"))
             calls[key] = calls.get(key, 0) + int(entry.calls)
         return calls
@@ -135,9 +139,9 @@ class NativeSession:
 
     def _call(self, name: str, *args: Any) -> None:
         if self._handle is None:
-            raise BackendError("GRETA_INVALID_ARGUMENT", f"{name}: the session is closed")
+            raise BackendError("GRETA_INVALID_ARGUMENT", text("native.closed", name=name))
         if name in OPTIONAL and name not in self._library.optional:
-            raise Unsupported(name, f"{name}: {self._library.path} does not export greta_{name}")
+            raise Unsupported(name, text("native.not_exported", name=name, path=self._library.path))
         self._library.check(getattr(self._lib, f"greta_{name}")(self._handle, *args))
 
     def _tensor(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greta.backends.base import PHASES, AttentionBackend, BackendMissing, Phase, Unsupported
+from pytest_greta.texts import SaidError, text
 
 ENTRY_POINTS = "pytest_greta.backends"
 BUILT_IN = ("cpu",)
@@ -16,7 +17,7 @@ BUILT_IN = ("cpu",)
 Factory = Callable[[], AttentionBackend]
 
 
-class UnknownBackend(Exception):
+class UnknownBackend(SaidError):
     """No library of that name. ``str()`` lists those that there are."""
 
 
@@ -31,8 +32,9 @@ def open_backends(
 ) -> dict[Phase, AttentionBackend]:
     """The library of each phase; one object where both phases name the same.
 
-    ``spec``: the value of the case's ``backend``. ``base``: relative paths start there. ``faulty``: the twin with
-    faults. Raises ``UnknownBackend``, ``BackendMissing``, or ``Unsupported`` where a library has no twin.
+    ``spec``: the value of the case's ``backend``. ``extra`` come before built-in ones of the same name. ``base``:
+    relative paths start there. ``faulty``: the twin with faults. Raises ``UnknownBackend``, ``BackendMissing``, or
+    ``Unsupported`` where a library has no twin.
     """
     if isinstance(spec, Mapping) and set(spec) == set(PHASES):
         if spec["prefill"] == spec["decode"]:
@@ -46,26 +48,25 @@ def open_backends(
 def _open(spec: Any, extra: Mapping[str, Factory], base: Path, faulty: bool) -> AttentionBackend:
     if isinstance(spec, Mapping):
         if faulty:
-            raise Unsupported(
-                "faulty twin", "faults inside the kernel need a library with a faulty twin; use backend: cpu"
-            )
+            raise Unsupported("faulty twin", text("backend.no_twin"))
         return _native(base / Path(str(spec["library"])).expanduser())
-    if spec == "cpu":
+    if spec == "cpu" and spec not in extra:
         return _native(None, faulty)
     if spec not in known_backends(extra):
         known = known_backends(extra)
         near = difflib.get_close_matches(str(spec), known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownBackend(f"unknown backend {spec!r}; {hint}known: {', '.join(known)}, or {{library: PATH}}")
+        hint = text("backend.near", name=near[0]) if near else ""
+        raise UnknownBackend(text("backend.unknown", name=spec, near=hint, names=", ".join(known)))
     if faulty:
-        raise Unsupported("faulty twin", f"backend {spec!r} has no faulty twin; use backend: cpu")
+        raise Unsupported("faulty twin", text("backend.no_twin_of", name=spec))
     if spec in extra:
         return extra[spec]()
     (entry,) = entry_points(group=ENTRY_POINTS, name=spec)
     try:
         factory: Factory = entry.load()
     except ImportError as error:
-        raise BackendMissing("extra", f"backend {spec!r}: {error}", f"install what {entry.value} needs") from error
+        mend = text("backend.import_mend", entry=entry.value)
+        raise BackendMissing("extra", f"backend {spec!r}: {error}", mend) from error
     return factory()
 
 

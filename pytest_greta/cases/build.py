@@ -8,9 +8,10 @@ from typing import Any
 
 from pytest_greta.cases.expectations import expectations, problems_of
 from pytest_greta.cases.model import Case, CaseError, Inject, Prompt, Suite, Where
-from pytest_greta.cases.schema import Problem, nearest, one_of, raise_for
+from pytest_greta.cases.schema import Problem, key_label, nearest, one_of, raise_for
 from pytest_greta.cases.yaml_ import Node, read_text
 from pytest_greta.faults.kinds import KINDS
+from pytest_greta.texts import Text, as_text, join, text
 
 SETTINGS: tuple[str, ...] = (
     *("model", "backend", "dtype", "kv_dtype", "seed", "layers", "page_size", "steps", "gemm", "schedule", "contract"),
@@ -28,21 +29,21 @@ def suite(root: Node, path: Path) -> Suite:
     """The cases of a file that the schema has passed. Raises ``CaseError``."""
     name = str(root["suite"].value)
     builder = _Builder(path, name, root.get("defaults") or Node({}, root.line, root.column))
-    builder.check_name(root, "suite", "key suite")
+    builder.check_name(root, "suite")
     cases = tuple(builder.case(node) for node in root["cases"].items())
     raise_for(builder.problems)
     return Suite(name, path, cases)
 
 
-def name_problem(name: str) -> str | None:
+def name_problem(name: str) -> Text | None:
     """Why a suite or case cannot have this name: it goes into pytest node ids, which know brackets and ``::``."""
     if not name.isprintable():
-        return "holds a character that cannot be printed"
+        return text("case.name_character")
     for bad in ("[", "]", "::"):
         if bad in name:
-            return f"holds {bad}, which pytest node ids use"
+            return text("case.name_holds", part=bad)
     if name != name.strip() or name.strip(":") != name:
-        return "begins or ends with a space or a colon"
+        return text("case.name_ends")
     return None
 
 
@@ -56,21 +57,21 @@ class _Builder:
         self.ids: dict[str, int] = {}
         self.problems: list[Problem] = []
 
-    def problem(self, where: Where, message: str) -> None:
-        self.problems.append((where, message))
+    def problem(self, where: Where, key: str, owner: Text | None, problem: Text) -> None:
+        self.problems.append((where, join(": ", key_label(key, owner), problem)))
 
-    def check_name(self, node: Node, key: str, label: str) -> None:
+    def check_name(self, node: Node, key: str) -> None:
         name = str(node[key].value)
         if wrong := name_problem(name):
-            self.problem(node[key].where(self.path), f"{label}: {name!a} {wrong}")
+            self.problem(node[key].where(self.path), key, None, join(" ", ascii(name), wrong))
 
     def case(self, node: Node) -> Case:
         case_id = str(node["id"].value)
-        owner = f"(case {case_id if case_id.isprintable() else ascii(case_id)})"
-        self.check_name(node, "id", "key id")
+        owner = text("schema.case", id=case_id if case_id.isprintable() else ascii(case_id))
+        self.check_name(node, "id")
         if case_id in self.ids:
-            text = f"key id: two cases {case_id} in suite {self.suite_name}, the first on line {self.ids[case_id]}"
-            self.problem(node.key_where(self.path, "id"), text)
+            twice = text("case.twice", id=case_id, suite=self.suite_name, line=self.ids[case_id])
+            self.problem(node.key_where(self.path, "id"), "id", None, twice)
         self.ids.setdefault(case_id, node.keys["id"][0])
         settings, matrix, modes = self.settings(node, owner)
         prompt = self.prompt(node, owner, self.most_steps(settings, matrix))
@@ -93,7 +94,7 @@ class _Builder:
         found = node.get(key) or self.defaults.get(key)
         return found.items() if found else ()
 
-    def settings(self, node: Node, owner: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]], tuple[str, ...]]:
+    def settings(self, node: Node, owner: Text) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]], tuple[str, ...]]:
         """Scalar keys, matrix keys in file order, modes. What a case says of a key replaces what the defaults say."""
         single: dict[str, Any] = {}
         matrix: dict[str, tuple[Any, ...]] = {}
@@ -104,7 +105,7 @@ class _Builder:
                 if key not in (*SETTINGS, "mode"):
                     continue
                 if key in listed:
-                    self.problem(level.key_where(self.path, key), f"key {key} {owner}: also under matrix; keep one")
+                    self.problem(level.key_where(self.path, key), key, owner, text("case.in_matrix"))
                 single.pop(key, None)
                 matrix.pop(key, None)
                 if key == "mode" or (isinstance(value.value, tuple) and key not in _OWN_LIST):
@@ -122,9 +123,9 @@ class _Builder:
     def most_steps(settings: Mapping[str, Any], matrix: Mapping[str, tuple[Any, ...]]) -> int:
         return max(int(steps) for steps in matrix.get("steps", (settings.get("steps", 1),)))
 
-    def prompt(self, node: Node, owner: str, steps: int) -> Prompt:
-        if text := node.get("prompt"):
-            return Prompt(text=str(text.value))
+    def prompt(self, node: Node, owner: Text, steps: int) -> Prompt:
+        if words := node.get("prompt"):
+            return Prompt(text=str(words.value))
         if name := node.get("prompt_file"):
             return self.prompt_file(name, owner)
         if ids := node.get("token_ids"):
@@ -134,40 +135,41 @@ class _Builder:
         self.check_count(node["random_tokens"], "random_tokens", count, steps, owner)
         return Prompt(random_tokens=count)
 
-    def check_count(self, given: Node, key: str, count: int, steps: int, owner: str) -> None:
+    def check_count(self, given: Node, key: str, count: int, steps: int, owner: Text) -> None:
         """The last ``steps`` tokens are decoded, after a prefill of at least one."""
         if count < steps + 1:
-            text = f"key {key} {owner}: {count} tokens are too few for {steps} steps; expected at least {steps + 1}"
-            self.problem(given.where(self.path), text)
+            few = text("case.few_tokens", count=count, steps=steps, least=steps + 1)
+            self.problem(given.where(self.path), key, owner, few)
 
-    def prompt_file(self, name: Node, owner: str) -> Prompt:
+    def prompt_file(self, name: Node, owner: Text) -> Prompt:
         file = self.path.parent / str(name.value)
         try:
-            text = read_text(file, "a prompt")
+            words = read_text(file, "case.prompt")
         except CaseError as error:
             place = f":{error.where.line}:{error.where.column}" if "UTF-8" in error.message else ""
-            self.problem(name.where(self.path), f"key prompt_file {owner}: {file}{place}: {error.message}")
+            self.problem(name.where(self.path), "prompt_file", owner, join(": ", f"{file}{place}", error.problem))
             return Prompt(text="", file=file)
-        if not text:
-            self.problem(name.where(self.path), f"key prompt_file {owner}: {file}: is empty")
-        return Prompt(text=text, file=file)
+        if not words:
+            self.problem(name.where(self.path), "prompt_file", owner, text("case.empty_prompt", file=file))
+        return Prompt(text=words, file=file)
 
-    def expect_node(self, node: Node, modes: tuple[str, ...], owner: str) -> Node | None:
+    def expect_node(self, node: Node, modes: tuple[str, ...], owner: Text) -> Node | None:
         own = node.get("expect")
         found = own or self.defaults.get("expect")
         if found is not None:
-            label = f"key expect {owner if own else '(defaults)'}"
+            label = key_label("expect", owner if own else as_text("defaults"))
             self.problems.extend(problems_of(found, modes, self.path, label, own=own is not None))
         return found
 
-    def inject(self, node: Node, owner: str) -> Inject | None:
+    def inject(self, node: Node, owner: Text) -> Inject | None:
         found = node.get("inject")
         if found is None:
             return None
         values = found.plain()
         if values["fault"] not in KINDS:
-            text = f"unknown fault {values['fault']}; expected one of {one_of(KINDS)}{nearest(values['fault'], KINDS)}"
-            self.problem(found["fault"].where(self.path), f"key inject.fault {owner}: {text}")
+            fault = values["fault"]
+            unknown = text("case.unknown_fault", fault=fault, faults=one_of(KINDS), near=nearest(fault, KINDS))
+            self.problem(found["fault"].where(self.path), "inject.fault", owner, unknown)
         return Inject(**values)
 
 

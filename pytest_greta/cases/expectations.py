@@ -9,6 +9,7 @@ from typing import Any
 from pytest_greta.cases.model import MODES, Expect
 from pytest_greta.cases.schema import Problem
 from pytest_greta.cases.yaml_ import Node
+from pytest_greta.texts import Text, join, text
 from pytest_greta.verdict import ALIGNED, ATTENTION_COMPUTATION_MISMATCH, INCONCLUSIVE, PASS
 
 DEFAULTS: Mapping[str, Expect] = {
@@ -26,18 +27,18 @@ def expectations(node: Node | None, modes: tuple[str, ...]) -> dict[str, Expect]
     return {mode: stated.get(mode, DEFAULTS[mode]) for mode in modes}
 
 
-def problems_of(node: Node, modes: tuple[str, ...], path: Path, label: str, *, own: bool) -> list[Problem]:
+def problems_of(node: Node, modes: tuple[str, ...], path: Path, label: Text, *, own: bool) -> list[Problem]:
     """What the schema cannot say. ``own``: the case's, not the file's defaults, which may name modes a case has not."""
     problems: list[Problem] = []
     by_mode = _by_mode(node)
     if by_mode and len(by_mode) < len(node.fields):
         stray = next(key for key in node.fields if key not in MODES)
-        problems.append((node.key_where(path, stray), f"{label}: {stray} among modes; give fields under each mode"))
+        problems.append((node.key_where(path, stray), join(": ", label, text("expect.stray", key=stray))))
         return problems
     for mode in by_mode:
         if own and mode not in modes:
-            text = f"{label}: the case has no mode {mode}; it has {', '.join(modes)}"
-            problems.append((node.key_where(path, mode), text))
+            missing = text("expect.no_mode", mode=mode, modes=", ".join(modes))
+            problems.append((node.key_where(path, mode), join(": ", label, missing)))
     for one in by_mode.values() if by_mode else (node,):
         problems.extend(_reasoned(one, path, label))
     return problems
@@ -47,17 +48,16 @@ def _by_mode(node: Node) -> dict[str, Node]:
     return {key: one for key, one in node.fields.items() if key in MODES}
 
 
-def _reasoned(node: Node, path: Path, label: str) -> list[Problem]:
+def _reasoned(node: Node, path: Path, label: Text) -> list[Problem]:
     """An inconclusive case proves nothing, so one that is expected must say why: anything else may not pass for it."""
     fields = isinstance(node.value, dict)
     status = node.get("status") if fields else node
     inconclusive = status is not None and any(item.value == INCONCLUSIVE for item in status.items())
     reason = node.get("reason")
     if inconclusive and reason is None:
-        text = "INCONCLUSIVE needs a reason; expected {status: INCONCLUSIVE, reason: a part of the reason}"
-        return [(node.where(path), f"{label}: {text}")]
+        return [(node.where(path), join(": ", label, text("expect.reason")))]
     if reason is not None and not inconclusive:
-        return [(node.key_where(path, "reason"), f"{label}.reason: only with status: INCONCLUSIVE")]
+        return [(node.key_where(path, "reason"), join("", label, ".reason: ", text("expect.stray_reason")))]
     return []
 
 

@@ -11,6 +11,7 @@ from pytest_greta.cases import build
 from pytest_greta.cases.model import CaseError, Suite, Where
 from pytest_greta.cases.schema import raise_for, validate
 from pytest_greta.cases.yaml_ import parse, read_text
+from pytest_greta.texts import join, text
 
 PATTERNS: tuple[str, ...] = ("*.greta.yaml",)
 
@@ -30,8 +31,8 @@ def is_case_file(path: Path, explicit: bool, patterns: Sequence[str] = PATTERNS)
     if not explicit or path.suffix not in _YAML:
         return False
     try:
-        text = read_text(path)
-        return all(key.search(text) for key in _BOTH_KEYS) or {"suite", "cases"} <= set(parse(text, path).fields)
+        found = read_text(path)
+        return all(key.search(found) for key in _BOTH_KEYS) or {"suite", "cases"} <= set(parse(found, path).fields)
     except CaseError:
         return False
 
@@ -51,4 +52,5 @@ def check_unique(suite: Suite, seen: MutableMapping[tuple[str, str], Where]) -> 
     for case in suite.cases:
         first = seen.setdefault((suite.name, case.id), case.where)
         if first != case.where:
-            raise CaseError(case.where, f"key id: two cases {case.id} in suite {suite.name}, the first at {first}")
+            problem = text("case.twice_in_suite", id=case.id, suite=suite.name, where=first)
+            raise CaseError(case.where, join(": ", text("schema.key", key="id"), problem))

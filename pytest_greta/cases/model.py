@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_greta.texts import SaidError, Text, join
+
 MODES: tuple[str, ...] = ("as_designed", "kv_aligned")
 
 
@@ -25,13 +27,17 @@ class Where:
         return f"{self.path}:{self.line}:{self.column}"
 
 
-class CaseError(Exception):
-    """A case file is wrong. The text is complete: place, key, what was expected, the nearest valid name."""
+class CaseError(SaidError):
+    """A case file is wrong. The text is complete: place, key, what was expected, the nearest valid name.
 
-    def __init__(self, where: Where, message: str) -> None:
-        super().__init__(f"{where}: {message}")
+    ``message`` is the English text without the place.
+    """
+
+    def __init__(self, where: Where, problem: Text) -> None:
+        super().__init__(join(": ", str(where), problem))
         self.where = where
-        self.message = message
+        self.problem = problem
+        self.message = problem.en
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from pytest_greta.texts import text as say
+
 Scalar = None | bool | int | float | str
 
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
@@ -25,7 +27,7 @@ LONGEST_NUMBER = 64
 def resolve(text: str) -> Scalar:
     """The value of a plain (unquoted, untagged) scalar. YAML 1.2.2, section 10.3.2, tag resolution table.
 
-    Raises ``ValueError`` for a number of more than ``LONGEST_NUMBER`` characters.
+    Raises ``ValueError``, which holds a ``Text``, for a number of more than ``LONGEST_NUMBER`` characters.
     """
     if text in _NULL:
         return None
@@ -34,7 +36,7 @@ def resolve(text: str) -> Scalar:
     for pattern, convert in ((_INT, int), (_OCTAL, _octal), (_HEX, _hexadecimal), (_FLOAT, float)):
         if pattern.fullmatch(text):
             if len(text) > LONGEST_NUMBER:
-                raise ValueError(f"a number of {len(text)} characters; expected at most {LONGEST_NUMBER}")
+                raise ValueError(say("yaml.long_number", length=len(text), most=LONGEST_NUMBER))
             return convert(text)
     if sign := _INF.fullmatch(text):
         return float(f"{sign[1]}inf")

@@ -12,8 +12,9 @@ from typing import Any
 from pytest_greta.cases.model import CaseError, Where
 from pytest_greta.cases.scalars import resolve
 from pytest_greta.cases.yaml_ import Node
+from pytest_greta.texts import Text, as_text, chain, join, text
 
-Problem = tuple[Where, str]
+Problem = tuple[Where, Text]
 
 MOST_PROBLEMS = 10
 """Shown at once."""
@@ -25,14 +26,6 @@ _LATER = frozenset(
     )
 )
 """Names that the design fixes and this version does not have yet: an answer to them must not be a guess at a typo."""
-
-_TYPES = {
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "array": "a list",
-    "object": "a mapping",
-}
 
 
 def schema_text() -> str:
@@ -50,56 +43,62 @@ def validate(root: Node, path: Path) -> list[Problem]:
 
 def raise_for(problems: Iterable[Problem]) -> None:
     """One ``CaseError`` for all problems, in file order, at most ``MOST_PROBLEMS`` of them; none for none."""
-    ordered = sorted(dict.fromkeys(problems), key=lambda p: (p[0].line, p[0].column, p[1]))
+    ordered = sorted(dict.fromkeys(problems), key=lambda p: (p[0].line, p[0].column, p[1].en))
     if not ordered:
         return
     first, *rest = ordered[:MOST_PROBLEMS]
-    lines = [first[1], *(f"{where}: {message}" for where, message in rest)]
+    lines = [first[1], *(join(": ", str(where), problem) for where, problem in rest)]
     if len(ordered) > MOST_PROBLEMS:
-        lines.append(f"and {len(ordered) - MOST_PROBLEMS} more")
-    raise CaseError(first[0], "\n".join(lines))
+        lines.append(text("schema.more", count=len(ordered) - MOST_PROBLEMS))
+    raise CaseError(first[0], join("\n", *lines))
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: str, valid: Iterable[str]) -> str | Text:
     """``; did you mean NAME?``, or nothing where no valid name is near."""
     by_fold = {v.casefold(): v for v in valid}
     close = difflib.get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=0.6)
-    return f"; did you mean {by_fold[close[0]]}?" if close else ""
+    return text("schema.near", name=by_fold[close[0]]) if close else ""
 
 
 def one_of(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def shown(value: Any) -> str:
+def shown(value: Any) -> Text:
     """A YAML value in a message."""
     if isinstance(value, str):
-        return repr(value if len(value) <= 40 else value[:37] + "...")
+        return as_text(repr(value if len(value) <= 40 else value[:37] + "..."))
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return as_text("true" if value else "false")
     if value is None:
-        return "nothing"
+        return text("schema.null")
     if isinstance(value, (dict, list)):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return str(value)
+        return text("schema.object" if isinstance(value, dict) else "schema.array")
+    return as_text(str(value))
 
 
-def label(path: Sequence[str | int], root: Node) -> str:
+def key_label(key: str, owner: Text | None) -> Text:
+    """``key inject.layer (case rope_bug)``; ``owner`` is None for a key of the file itself."""
+    return text("schema.key_of", key=key, owner=owner) if owner else text("schema.key", key=key)
+
+
+def label(path: Sequence[str | int], root: Node) -> Text:
     """How a message names a place: ``key inject.layer (case rope_bug)``."""
     names = list(path)
-    owner = ""
+    owner: Text | None = None
     if len(names) >= 2 and names[0] == "cases" and isinstance(names[1], int):
         case = at(root, names[:2])
         case_id = case.get("id")
         named = case_id is not None and isinstance(case_id.value, str) and case_id.value.isprintable()
-        owner = f"case {case_id.value}" if case_id and named else f"case number {names[1] + 1}"
+        number = text("schema.case_number", number=names[1] + 1)
+        owner = text("schema.case", id=case_id.value) if case_id and named else number
         names = names[2:]
     key = ""
     for name in names:
         key += f"[{name}]" if isinstance(name, int) else f".{name}" if key else name
     if key:
-        return f"key {key} ({owner})" if owner else f"key {key}"
-    return owner or "the file"
+        return key_label(key, owner)
+    return owner or text("schema.file")
 
 
 def at(root: Node, path: Sequence[str | int]) -> Node:
@@ -142,72 +141,77 @@ def _explained(error: Any, root: Node, path: Path) -> Iterator[Problem]:
         valid = list(error.schema["properties"])
         for key in value:
             if key not in valid:
-                yield node.key_where(path, key), f"{label([*steps, key], root)}: {_unknown(key, valid)}"
+                yield node.key_where(path, key), join(": ", label([*steps, key], root), _unknown(key, valid))
         return
     if "x-expected" in error.schema:  # where the rule alone says too little
-        yield node.where(path), f"{name}: expected {error.schema['x-expected']}, got {shown(value)}"
+        yield node.where(path), join(": ", name, _wanted(text(error.schema["x-expected"]), value))
         return
-    yield node.where(path), f"{name}: {_expected(rule, limit, value)}"
+    yield node.where(path), join(": ", name, _expected(rule, limit, value))
 
 
-def _unknown(key: str, valid: Sequence[str]) -> str:
+def _unknown(key: str, valid: Sequence[str]) -> Text:
     if key in _LATER:
-        return "not in this version of pytest-greta"
-    return f"unknown key{nearest(key, valid) or f'; expected one of {one_of(valid)}'}"
+        return text("schema.later")
+    if near := nearest(key, valid):
+        return text("schema.unknown_key", near=near)
+    return text("schema.unknown_key_of", names=one_of(valid))
 
 
-def _expected(rule: str, limit: Any, value: Any) -> str:  # noqa: PLR0911
+def _wanted(expected: Text, value: Any, hint: str | Text = "") -> Text:
+    return text("schema.expected", expected=expected, got=shown(value), hint=hint)
+
+
+def _expected(rule: str, limit: Any, value: Any) -> Text:  # noqa: PLR0911
     """What a rule of the schema wanted, and what it got."""
-    got = f"got {shown(value)}"
     if rule == "enum":
-        return _not_among([shown(v) if isinstance(v, bool) else str(v) for v in limit], value)
+        return _not_among([shown(v).en if isinstance(v, bool) else str(v) for v in limit], value)
     if rule == "type":
-        return f"expected {_type_words(limit)}, {got}{_quotes(limit, value)}"
+        return _wanted(_type_words(limit), value, _quotes(limit, value))
     if rule == "required":
         missing = [key for key in limit if key not in value]
-        return f"the key {one_of(missing)} is missing"
+        return text("schema.missing", keys=one_of(missing))
     if rule == "dependencies":
         missing = [key for present, keys in limit.items() if present in value for key in keys if key not in value]
-        return f"the key {one_of(missing)} is missing; expected prefill and decode together"
+        return text("schema.missing_phase", keys=one_of(missing))
     if rule == "oneOf":
         choices = [branch["required"][0] for branch in limit]
         given = [key for key in choices if key in value]
-        return f"expected one of {one_of(choices)}, got {' and '.join(given) if given else 'none'}"
+        found = chain("and", given) if given else text("schema.none")
+        return text("schema.key_among", names=one_of(choices), given=found)
     if rule in ("minimum", "exclusiveMinimum", "maximum"):
-        bound = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}[rule]
-        return f"expected {bound} {limit}, {got}"
+        return text(f"schema.{rule}", limit=limit, got=shown(value))
     if rule in ("minLength", "minItems", "minProperties"):
         if len(value) == 0:
-            return "is empty"
-        return f"expected at least {limit}, got {len(value)}"
+            return text("schema.empty")
+        return text("schema.minimum", limit=limit, got=len(value))
     if rule == "maxLength":
-        return f"expected at most {limit} characters, got {len(value)}"
+        return text("schema.maxLength", limit=limit, got=len(value))
     if rule == "uniqueItems":
         seen = [item for index, item in enumerate(value) if item in value[:index]]
-        return f"the value {shown(seen[0]) if seen else ''} is given twice; keep one"
+        return text("schema.twice", value=shown(seen[0]) if seen else "")
     raise AssertionError(f"the schema uses {rule}, which has no message")
 
 
-def _not_among(valid: list[str], value: Any) -> str:
+def _not_among(valid: list[str], value: Any) -> Text:
     if isinstance(value, str) and value in _LATER:
-        return f"{value} is not in this version of pytest-greta; expected one of {one_of(valid)}"
+        return text("schema.later_value", value=value, names=one_of(valid))
     near = nearest(value, valid) if isinstance(value, str) else ""
-    expected = valid[0] if len(valid) == 1 else f"one of {one_of(valid)}"
-    return f"expected {expected}, got {shown(value)}{near}"
+    expected = as_text(valid[0]) if len(valid) == 1 else text("schema.one_of", names=one_of(valid))
+    return _wanted(expected, value, near)
 
 
-def _type_words(types: str | list[str]) -> str:
-    return " or ".join(_TYPES[t] for t in ([types] if isinstance(types, str) else types))
+def _type_words(types: str | list[str]) -> Text:
+    return chain("or", [text(f"schema.{name}") for name in ([types] if isinstance(types, str) else types)])
 
 
-def _quotes(types: str | list[str], value: Any) -> str:
+def _quotes(types: str | list[str], value: Any) -> str | Text:
     wanted = [types] if isinstance(types, str) else types
     if "string" in wanted and isinstance(value, (bool, int, float)):
-        return "; quote it"
+        return text("schema.quote")
     if isinstance(value, str) and ("integer" in wanted or "number" in wanted):
         try:
             number = resolve(value)
         except ValueError:
             return ""
-        return "; remove the quotes" if isinstance(number, (int, float)) and not isinstance(number, bool) else ""
+        return text("schema.unquote") if isinstance(number, (int, float)) and not isinstance(number, bool) else ""
     return ""

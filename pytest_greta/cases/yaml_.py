@@ -15,6 +15,8 @@ from typing import Any
 
 from pytest_greta.cases.model import CaseError, Where
 from pytest_greta.cases.scalars import Scalar, resolve
+from pytest_greta.texts import Text
+from pytest_greta.texts import text as say
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -78,25 +80,28 @@ class Node:
         return self.value
 
 
-def read_text(path: Path, what: str = "a case file") -> str:
-    """The text of a file of at most ``MAX_BYTES``, UTF-8, its line ends kept. Raises ``CaseError``."""
+def read_text(path: Path, what: str = "case.file") -> str:
+    """The text of a file of at most ``MAX_BYTES``, UTF-8, its line ends kept. Raises ``CaseError``.
+
+    ``what``: the key of what the file is, for the message.
+    """
     start = Where(path, 1)
     try:
         if not path.is_file():
-            raise CaseError(start, "is not a file" if path.exists() else "no such file")
+            raise CaseError(start, say("case.not_a_file" if path.exists() else "case.no_file"))
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise CaseError(start, f"{size} bytes are too many for {what}; expected at most {MAX_BYTES}")
+            raise CaseError(start, say("case.too_large", size=size, what=say(what), most=MAX_BYTES))
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        raise CaseError(start, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise CaseError(start, say("case.unreadable", error=reason)) from None
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        message = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise CaseError(Where(path, line, column), message) from None
+        raise CaseError(Where(path, line, column), say("case.not_utf8", byte=data[error.start])) from None
 
 
 def parse(text: str, path: Path, *, pure: bool = False) -> Node:
@@ -110,7 +115,7 @@ def parse(text: str, path: Path, *, pure: bool = False) -> Node:
     if found := _FORBIDDEN.search(text):
         at = _where(text, found.start(), path)
         escape = f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}"
-        raise CaseError(at, f'character U+{ord(found[0]):04X} must be written as "{escape}" in double quotes')
+        raise CaseError(at, say("yaml.character", code=ord(found[0]), escape=escape))
     composer = None
     try:
         composer = _composer(pure)(text)
@@ -121,7 +126,7 @@ def parse(text: str, path: Path, *, pure: bool = False) -> Node:
             return parse(text, path, pure=True)
         raise _explained(error, text, path) from None
     except (ValueError, OverflowError) as error:  # chr() of an escape beyond Unicode, in the pure parser
-        raise CaseError(Where(path, 1), f"not valid YAML: {error}") from None
+        raise CaseError(Where(path, 1), say("yaml.invalid", problem=error, hint="")) from None
     finally:
         if composer is not None:
             composer.dispose()
@@ -137,20 +142,20 @@ def _explained(error: Exception, text: str, path: Path) -> CaseError:
     problem = str(getattr(error, "problem", None) or error).splitlines()[0]
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        return CaseError(Where(path, 1), f"not valid YAML: {problem}")
+        return CaseError(Where(path, 1), say("yaml.invalid", problem=problem, hint=""))
     lines = _LINE_END.split(text)
     line = lines[mark.line] if mark.line < len(lines) else ""
     indent = line[: len(line) - len(line.lstrip())]
-    hint = ""
+    hint: str | Text = ""
     if "\t" in indent:
-        return CaseError(Where(path, mark.line + 1, line.index("\t") + 1), "a tab cannot indent YAML; use spaces")
+        return CaseError(Where(path, mark.line + 1, line.index("\t") + 1), say("yaml.tab_indent"))
     if line[mark.column : mark.column + 1] == "\t":
-        return CaseError(Where(path, mark.line + 1, mark.column + 1), "a tab cannot stand here; use spaces")
+        return CaseError(Where(path, mark.line + 1, mark.column + 1), say("yaml.tab_here"))
     if "mapping values are not allowed" in problem:
-        hint = "; quote a value that contains ': ', and indent keys of one mapping alike"
+        hint = say("yaml.hint_colon")
     elif "escape" in problem:
-        hint = "; in double quotes a backslash is written twice"
-    return CaseError(Where(path, mark.line + 1, mark.column + 1), f"not valid YAML: {problem}{hint}")
+        hint = say("yaml.hint_escape")
+    return CaseError(Where(path, mark.line + 1, mark.column + 1), say("yaml.invalid", problem=problem, hint=hint))
 
 
 def _above(nodes: Iterable[Node]) -> int:
@@ -173,18 +178,18 @@ def _composer(pure: bool) -> Any:
             self.aliases = 0
             self.get_event()  # stream start
             if self.check_event(yaml.StreamEndEvent):
-                raise CaseError(Where(path, 1), "the file is empty; expected the keys suite: and cases:")
+                raise CaseError(Where(path, 1), say("yaml.empty"))
             start = self.get_event()
             if start.version not in (None, (1, 2)):
-                raise self.error(start, "case files are YAML 1.2; remove the %YAML line")
+                raise self.error(start, say("yaml.version"))
             node = self.node(self.get_event(), 1)
             self.get_event()  # document end
             if not self.check_event(yaml.StreamEndEvent):
-                raise self.error(self.get_event(), "a second document; expected one document a file")
+                raise self.error(self.get_event(), say("yaml.second"))
             return node
 
-        def error(self, event: Any, message: str) -> CaseError:
-            return CaseError(Where(self.path, event.start_mark.line + 1, event.start_mark.column + 1), message)
+        def error(self, event: Any, problem: Text) -> CaseError:
+            return CaseError(Where(self.path, event.start_mark.line + 1, event.start_mark.column + 1), problem)
 
         def until(self, end: type) -> Iterator[Any]:
             while not self.check_event(end):
@@ -195,9 +200,9 @@ def _composer(pure: bool) -> Any:
             if isinstance(event, yaml.AliasEvent):
                 return self.alias(event, depth)
             if event.tag is not None:
-                raise self.error(event, f"tag {event.tag}: case files have no tags; quote a value to make it text")
+                raise self.error(event, say("yaml.tag", tag=event.tag))
             if depth > MAX_DEPTH:
-                raise self.error(event, f"nested too deeply; expected at most {MAX_DEPTH} levels")
+                raise self.error(event, say("yaml.deep", most=MAX_DEPTH))
             if event.anchor is not None:
                 self.anchors[event.anchor] = None  # an alias to it from inside would have no end
             place = event.start_mark.line + 1, event.start_mark.column + 1
@@ -214,13 +219,13 @@ def _composer(pure: bool) -> Any:
         def scalar(self, event: Any) -> Scalar:
             text: str = event.value
             if _SURROGATE.search(text):
-                raise self.error(event, "half a surrogate pair; write the character itself or \\UXXXXXXXX")
+                raise self.error(event, say("yaml.surrogate"))
             if not event.implicit[0]:
                 return text
             try:
                 return resolve(text)
             except ValueError as error:
-                raise self.error(event, str(error)) from None
+                raise self.error(event, error.args[0]) from None
 
         def sequence(self, place: tuple[int, int], depth: int) -> Node:
             nodes: list[Node] = []
@@ -237,7 +242,7 @@ def _composer(pure: bool) -> Any:
             for item in self.until(yaml.MappingEndEvent):
                 key = self.key(item)
                 if key in nodes:
-                    raise self.error(item, f"key {key}: given twice, first on line {keys[key][0]}; keep one")
+                    raise self.error(item, say("yaml.twice", key=key, line=keys[key][0]))
                 keys[key] = item.start_mark.line + 1, item.start_mark.column + 1
                 nodes[key] = self.node(self.get_event(), depth + 1)
                 size = self.bounded(item, size + 1 + nodes[key].size)
@@ -245,28 +250,28 @@ def _composer(pure: bool) -> Any:
 
         def key(self, event: Any) -> str:
             if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
-                raise self.error(event, "a key must be a plain word")
+                raise self.error(event, say("yaml.plain_key"))
             if event.value == "<<" and event.implicit[0]:
-                raise self.error(event, "key <<: YAML 1.2 has no merge keys; put what cases share under defaults:")
+                raise self.error(event, say("yaml.merge"))
             self.scalar(event)
             return str(event.value)
 
         def alias(self, event: Any, depth: int) -> Node:
             self.aliases += 1
             if self.aliases > MAX_ALIASES:
-                raise self.error(event, f"more than {MAX_ALIASES} aliases; put what cases share under defaults:")
+                raise self.error(event, say("yaml.aliases", most=MAX_ALIASES))
             if event.anchor not in self.anchors:
-                raise self.error(event, f"alias *{event.anchor}: no anchor &{event.anchor} before it")
+                raise self.error(event, say("yaml.no_anchor", name=event.anchor))
             node = self.anchors[event.anchor]
             if node is None:
-                raise self.error(event, f"alias *{event.anchor}: lies inside its own anchor")
+                raise self.error(event, say("yaml.inside", name=event.anchor))
             if depth + node.height - 1 > MAX_DEPTH:
-                raise self.error(event, f"nested too deeply; expected at most {MAX_DEPTH} levels")
+                raise self.error(event, say("yaml.deep", most=MAX_DEPTH))
             return node
 
         def bounded(self, event: Any, size: int) -> int:
             if size > MAX_NODES:
-                raise self.error(event, f"more than {MAX_NODES} values with aliases expanded")
+                raise self.error(event, say("yaml.nodes", most=MAX_NODES))
             return size
 
     return Composer

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.records import Key, Tap, Trace
-from pytest_greta.trace.stages import MODEL
+from pytest_greta.trace.stages import CACHE_STAGES, MODEL
 from pytest_greta.verdict import Breach
-
-RUNS = ("full", "prefix", "decode")
-CACHE = ("kv_write", "kv_read")
 
 
 def liveness(trace: Trace) -> tuple[Breach, ...]:
@@ -19,8 +17,8 @@ def liveness(trace: Trace) -> tuple[Breach, ...]:
 
     ``stage_missing``: a tap without values. ``dead_tap``: a stage that is zero in every layer of a run (two runs of
     zeros are equal, and prove nothing); one that is dead in a single layer is a mismatch, and the checks say so, as is
-    a cache row that reads as
-    zero (it was written elsewhere). ``same_buffer``: two values that are compared lie in one memory.
+    a cache row that reads as zero (it was written elsewhere). ``same_buffer``: two values that are compared lie in one
+    memory.
     """
     with np.errstate(invalid="ignore"):  # a signalling NaN
         return (*_empty(trace), *_dead(trace), *_shared(trace))
@@ -37,7 +35,7 @@ def _dead(trace: Trace) -> Iterator[Breach]:
     alive: dict[str, dict[str, bool]] = {}
     for path in RUNS:
         for key, tap in _taps(trace, path):
-            if key.stage not in CACHE:
+            if key.stage not in CACHE_STAGES:
                 paths = alive.setdefault(key.stage, {})
                 paths[path] = paths.get(path, False) or bool(np.any(tap.values != 0))
     for stage, paths in alive.items():

@@ -1,4 +1,4 @@
-"""What a check says of one stage: numbers, no judgement. ``verdict.py`` judges."""
+"""What a check says of one stage: numbers, no judgement. ``decide.py`` judges."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ class StageCheck:
     """A provenance key (``kv_head``, ``kv_len`` ...) where another reading of the cache fits the output."""
     p_value: float | None = None
     """min(1, 2 M exp(-1.5 (c rho')^2)), only where the bound is statistical."""
+
+    @property
+    def finding(self) -> str:
+        """The grade as traces and tables spell it."""
+        return {"ok": "NONE", "suspect": "SUSPECT", "definite": "DEFINITE"}[self.grade]
 
     @property
     def grade(self) -> Grade:

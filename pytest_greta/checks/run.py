@@ -22,12 +22,9 @@ from pytest_greta.checks.view import Gathered, Missing, View
 from pytest_greta.dtypes import DTYPES, Array
 from pytest_greta.engine.spec import ModelSource, StageSpec
 from pytest_greta.result import AttentionStat
-from pytest_greta.trace.records import Trace, phase_of
+from pytest_greta.trace.paths import PATHS, RUNS, phase_of
+from pytest_greta.trace.records import Trace
 from pytest_greta.trace.stages import MODEL
-
-RUNS = ("full", "prefix", "decode")
-CALLS = (*RUNS, "aligned")
-"""``aligned`` is one attention call a layer: it has an lse and an output, and nothing else is judged."""
 
 READS = ("k", "v", "k_after", "v_after")
 
@@ -79,7 +76,8 @@ def attention_stats(trace: Trace, source: ModelSource, numerics: Mapping[str, Nu
     stats = []
     with np.errstate(all="ignore"):
         for layer in trace.layers:
-            for path in CALLS:
+            walk.view.forget()
+            for path in PATHS:
                 if (call := walk.call(path, layer)) is None:
                     continue
                 scores, probs = _Spread(), _Spread()
@@ -115,7 +113,7 @@ class _Walk:
         self.trace, self.config, self.weights = trace, source.config, source.weights
         self.view = View(trace, source.config.n_layers)
         self.act = DTYPES[trace.act_dtype]
-        self.numerics = {p: numerics.get(p, numerics.get(phase_of(p), Numerics())) for p in CALLS}
+        self.numerics = {p: numerics.get(p, numerics.get(phase_of(p), Numerics())) for p in PATHS}
         self.model_numerics = model_numerics
         self._angles: dict[Any, ref.Angles] = {}
         self._wrong: dict[str, int] = {}
@@ -280,7 +278,7 @@ class _Walk:
 
     def _attend(self, spec: StageSpec) -> list[StageCheck]:
         checks = []
-        for path in CALLS:
+        for path in PATHS:
             tap = self.view.tap(path, spec.layer, spec.stage) if path in self.trace.paths else None
             if tap is None:
                 continue

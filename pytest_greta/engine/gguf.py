@@ -20,29 +20,28 @@ from pytest_greta.engine.spec import ModelConfig, ModelSource
 from pytest_greta.engine.store import ModelError, ModelMissing, check_known, printable, sha256_of
 from pytest_greta.engine.tokenizer import BpeTokenizer, missing_extra, tokenizer_facts
 from pytest_greta.engine.weight_cache import CachedWeights, load_or_build
+from pytest_greta.texts import as_text, text
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
 
 ARCHITECTURES = ("llama",)
-_AGAIN = "the file is damaged: fetch it again"
 
 
 def load_gguf(path: Path) -> ModelSource:
     """The model in the file ``path``. Weights are read-only views of the memory-mapped cache file.
 
-    ``extras``: ``path``, ``sha256``, ``cache`` (the cache file, or why there is none), ``licence``, ``file_type``
-    (types of the stored tensors with their counts), ``tied`` (output matrix is the embedding).
+    ``extras``: ``path``, ``sha256``, ``cache`` (``Text``: the cache file, or why there is none), ``licence``,
+    ``file_type`` (types of the stored tensors with their counts), ``tied`` (output matrix is the embedding).
     Raises ``ModelMissing`` (no such file, extra not installed), ``ModelError`` (anything wrong with the file).
     """
     try:
         sha256 = sha256_of(path)
     except FileNotFoundError:
-        raise ModelMissing("model", f"no model file at {path}", "give the path of a .gguf file") from None
+        raise ModelMissing("model", text("model.no_file", path=path), text("mend.path")) from None
     except OSError as error:
-        raise ModelError(
-            "io", f"{path}: {error.strerror}, expected a GGUF file", "give a file that can be read"
-        ) from None
+        message = text("model.io", path=path, error=error.strerror)
+        raise ModelError("io", message, text("mend.readable")) from None
     check_known(path, sha256)
     cached = load_or_build(sha256, lambda: _convert(path))
     facts = cached.facts
@@ -55,7 +54,7 @@ def load_gguf(path: Path) -> ModelSource:
         extras={
             "path": str(path),
             "sha256": sha256,
-            "cache": str(cached.path or cached.note),
+            "cache": cached.note or as_text(str(cached.path)),
             "licence": facts["licence"],
             "file_type": facts["file_type"],
             "tied": bool(facts["aliases"]),
@@ -87,8 +86,8 @@ def _convert(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]
     fields, tensors = _read(path, gguf.GGUFReader)
     arch = fields.get("general.architecture")
     if arch not in ARCHITECTURES:
-        message = f"{path}: architecture {arch!r} is not supported"
-        raise ModelError("arch", message, f"expected one of: {', '.join(ARCHITECTURES)}")
+        mend = text("mend.one_of", names=", ".join(ARCHITECTURES))
+        raise ModelError("arch", text("gguf.arch", path=path, arch=arch), mend)
     plan = gguf_llama.plan(
         str(path), fields, {t.name: tuple(int(n) for n in reversed(t.shape)) for t in tensors.values()}
     )
@@ -117,7 +116,8 @@ def _read(path: Path, reader: type[GGUFReader]) -> tuple[dict[str, Any], dict[st
         return fields, {tensor.name: tensor for tensor in file.tensors}
     except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         # What the layout check lets through and the package does not take: duplicate names, text that is no UTF-8.
-        raise ModelError("foreign", f"{path}: {' '.join(map(str, error.args))}, expected a GGUF file", _AGAIN) from None
+        message = text("gguf.foreign", path=path, error=" ".join(map(str, error.args)))
+        raise ModelError("foreign", message, text("mend.damaged")) from None
 
 
 def _types(tensors: dict[str, ReaderTensor]) -> str:
@@ -133,13 +133,11 @@ def _float32(path: Path, tensor: ReaderTensor) -> NDArray[np.float32]:
         with np.errstate(all="ignore"):  # a damaged scale overflows here and is found below
             values = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
     except NotImplementedError:
-        kind = tensor.tensor_type.name
-        raise ModelError(
-            "tensor", f"{path}: tensor {tensor.name} has type {kind}", "expected a float or quantised type"
-        ) from None
+        message = text("gguf.dequantise", path=path, name=tensor.name, type=tensor.tensor_type.name)
+        raise ModelError("tensor", message, text("mend.tensor_type")) from None
     bad = values.size - int(np.count_nonzero(np.isfinite(values)))
     if bad:
         at = np.argwhere(~np.isfinite(values))[0].tolist()
-        message = f"{path}: tensor {tensor.name} holds {bad} NaN or infinite values, the first at {at}"
-        raise ModelError("nan", message, "expected finite weights: fetch or convert the model again")
+        message = text("gguf.not_finite", path=path, name=tensor.name, count=bad, at=at)
+        raise ModelError("nan", message, text("mend.finite"))
     return values

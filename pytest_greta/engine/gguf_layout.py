@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_greta.engine.store import ModelError
+from pytest_greta.texts import Text, join
+from pytest_greta.texts import text as say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,30 +31,30 @@ class _Walker:
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path, self.data, self.at = path, data, 0
 
-    def truncated(self, what: str, end: int) -> ModelError:
-        message = f"{self.path}: {what} would reach byte {end}, the file has {len(self.data)}"
-        return ModelError("truncated", message, "the file is truncated or damaged: fetch it again")
+    def truncated(self, what: str | Text, end: int) -> ModelError:
+        message = say("gguf.truncated", path=self.path, what=what, end=end, size=len(self.data))
+        return ModelError("truncated", message, say("mend.truncated"))
 
-    def damaged(self, what: str) -> ModelError:
-        return ModelError("foreign", f"{self.path}: {what}", "the file is damaged or no GGUF 2 or 3: fetch it again")
+    def damaged(self, what: Text) -> ModelError:
+        return ModelError("foreign", join(": ", str(self.path), what), say("mend.not_gguf"))
 
-    def skip(self, size: int, what: str) -> None:
+    def skip(self, size: int, what: str | Text) -> None:
         if self.at + size > len(self.data):
             raise self.truncated(what, self.at + size)
         self.at += size
 
-    def number(self, code: str, what: str) -> int:
+    def number(self, code: str, what: str | Text) -> int:
         start = self.at
         self.skip(struct.calcsize(code), what)
         return int(struct.unpack_from(f"<{code}", self.data, start)[0])
 
-    def text(self, what: str) -> str:
+    def text(self, what: Text) -> str:
         start = self.at + 8
         self.skip(self.number("Q", what), what)
         try:
             return self.data[start : self.at].decode()
         except UnicodeDecodeError:
-            raise self.damaged(f"{what} is not UTF-8") from None
+            raise self.damaged(say("gguf.not_utf8", what=what)) from None
 
     def value(self, kind: int, key: str) -> None:
         if kind == _STRING:
@@ -62,14 +64,14 @@ class _Walker:
             if item in _SCALAR_SIZE:
                 self.skip(_SCALAR_SIZE[item] * count, key)
             elif item != _STRING or count > _MAX_STRINGS:
-                raise self.damaged(f"array {key} of {count} values of type {item}")
+                raise self.damaged(say("gguf.array", key=key, count=count, type=item))
             else:
                 for _ in range(count):
                     self.skip(self.number("Q", key), key)
         elif kind in _SCALAR_SIZE:
             self.skip(_SCALAR_SIZE[kind], key)
         else:
-            raise self.damaged(f"metadata {key} of unknown type {kind}")
+            raise self.damaged(say("gguf.field_type", key=key, type=kind))
 
 
 def check_layout(path: Path, block_sizes: Mapping[int, tuple[int, int]]) -> None:
@@ -78,7 +80,7 @@ def check_layout(path: Path, block_sizes: Mapping[int, tuple[int, int]]) -> None
     ``block_sizes``: elements and bytes of a block, by tensor type (``gguf.GGML_QUANT_SIZES``).
     """
     if path.stat().st_size == 0:
-        raise ModelError("foreign", f"{path} is empty, expected a GGUF file", "fetch it again")
+        raise ModelError("foreign", say("gguf.empty", path=path), say("mend.fetch"))
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         _walk(_Walker(path, data), block_sizes)
 
@@ -86,39 +88,39 @@ def check_layout(path: Path, block_sizes: Mapping[int, tuple[int, int]]) -> None
 def _walk(w: _Walker, block_sizes: Mapping[int, tuple[int, int]]) -> None:
     magic = bytes(w.data[:4])
     if magic != b"GGUF":
-        raise ModelError("foreign", f"{w.path} starts with {magic!r}, expected b'GGUF'", "give a GGUF file")
+        raise ModelError("foreign", say("gguf.magic", path=w.path, magic=magic), say("mend.gguf"))
     w.at = 4
-    version = w.number("I", "the version")
+    version = w.number("I", say("gguf.the_version"))
     if version not in _VERSIONS:
-        raise w.damaged(f"GGUF version {version}, expected one of {_VERSIONS} (little-endian)")
-    n_tensors, n_fields = w.number("Q", "the tensor count"), w.number("Q", "the metadata count")
+        raise w.damaged(say("gguf.version", version=version, versions=_VERSIONS))
+    n_tensors, n_fields = w.number("Q", say("gguf.the_tensor_count")), w.number("Q", say("gguf.the_field_count"))
     alignment = 32
     for i in range(n_fields):
-        key = w.text(f"the name of metadata {i}")
+        key = w.text(say("gguf.the_field_name", index=i))
         kind, start = w.number("I", key), w.at
         w.value(kind, key)
         if key == "general.alignment" and kind == 4:
             alignment = struct.unpack_from("<I", w.data, start)[0]
     if alignment == 0 or alignment & (alignment - 1):
-        raise w.damaged(f"general.alignment {alignment}, expected a power of two")
+        raise w.damaged(say("gguf.alignment", alignment=alignment))
     ends = []
     for i in range(n_tensors):
-        name = w.text(f"the name of tensor {i}")
+        name = w.text(say("gguf.the_tensor_name", index=i))
         n_dims = w.number("I", name)
         if not 0 < n_dims <= _MAX_DIMS:
-            raise w.damaged(f"tensor {name} with {n_dims} dimensions, expected 1 to {_MAX_DIMS}")
+            raise w.damaged(say("gguf.dims", name=name, count=n_dims, most=_MAX_DIMS))
         elements = 1
         dims = [w.number("Q", name) for _ in range(n_dims)]
         for dim in dims:
             elements *= dim
         kind, offset = w.number("I", name), w.number("Q", name)
         if kind not in block_sizes:
-            raise w.damaged(f"tensor {name} of unknown type {kind}")
+            raise w.damaged(say("gguf.tensor_type", name=name, type=kind))
         block, size = block_sizes[kind]
         if elements == 0 or dims[0] % block or offset % alignment:
-            raise w.damaged(f"tensor {name} of shape {dims} at offset {offset} does not fit blocks of {block}")
+            raise w.damaged(say("gguf.blocks", name=name, shape=dims, offset=offset, block=block))
         ends.append((name, offset + elements // block * size))
     base = -(-w.at // alignment) * alignment
     for name, end in ends:
         if base + end > len(w.data):
-            raise w.truncated(f"tensor {name}", base + end)
+            raise w.truncated(say("gguf.the_tensor", name=name), base + end)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pytest_greta.backends.base import LayerConfig
 from pytest_greta.engine.spec import ModelConfig
 from pytest_greta.engine.store import ModelError
+from pytest_greta.texts import Text, chain, join, text
 
 Shape = tuple[int, ...]
 _MAX = 1 << 31
@@ -44,17 +45,17 @@ def plan(where: str, fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> 
         del expected["lm_head"]
     for ours, (theirs, shape) in expected.items():
         if theirs not in shapes:
-            raise _tensor(where, f"tensor {theirs} ({ours}) is missing")
+            raise _tensor(where, text("gguf.tensor_missing", name=theirs, ours=ours))
         if shapes[theirs] != shape:
-            raise _tensor(where, f"tensor {theirs} has shape {list(shapes[theirs])}, expected {list(shape)}")
+            raise _tensor(where, _shape(theirs, shapes, list(shape)))
     factors = _ROPE_FACTORS if _ROPE_FACTORS in shapes else None
     if factors and shapes[factors] != (config.layers[0].rotary_dim // 2,):
-        raise _tensor(where, f"tensor {factors} has shape {list(shapes[factors])}, expected half the rotary dimensions")
+        raise _tensor(where, _shape(factors, shapes, text("gguf.half_rotary")))
     known = {theirs for theirs, _ in expected.values()} | {_ROPE_FACTORS}
     if strange := sorted(set(shapes) - known):
         names = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
-        message = f"{where}: arch llama has no place for {len(strange)} tensors: {names}"
-        raise ModelError("arch", message, "expected a dense llama without output, FFN or norm biases")
+        message = join(": ", where, text("gguf.no_place", count=len(strange), names=names))
+        raise ModelError("arch", message, text("mend.dense"))
     tensors = {ours: theirs for ours, (theirs, _) in expected.items()}
     return LlamaPlan(config, tensors, {"lm_head": "embed"} if tied else {}, factors)
 
@@ -67,10 +68,12 @@ def with_rope_factors(config: ModelConfig, factors: NDArray[np.float32]) -> Mode
     )
 
 
-def _tensor(where: str, what: str) -> ModelError:
-    return ModelError(
-        "tensor", f"{where}: {what}", "the file is damaged or not a plain llama: fetch or convert it again"
-    )
+def _tensor(where: str, what: Text) -> ModelError:
+    return ModelError("tensor", join(": ", where, what), text("mend.not_llama"))
+
+
+def _shape(name: str, shapes: Mapping[str, Shape], expected: object) -> Text:
+    return text("gguf.shape", name=name, shape=list(shapes[name]), expected=expected)
 
 
 class _Fields:
@@ -79,42 +82,43 @@ class _Fields:
     def __init__(self, where: str, fields: Mapping[str, Any]) -> None:
         self.where, self.fields = where, fields
 
-    def error(self, key: str, expected: str) -> ModelError:
+    def error(self, key: str, expected: Text) -> ModelError:
         value = self.fields.get(key)
-        found = "is missing" if value is None else f"is {str(value)[:60]!r}"
-        return ModelError(
-            "hyper-parameter", f"{self.where}: {key} {found}, expected {expected}", "convert the model again"
-        )
+        if value is None:
+            what = text("gguf.field_missing", key=key, expected=expected)
+        else:
+            what = text("gguf.field", key=key, value=str(value)[:60], expected=expected)
+        return ModelError("hyper-parameter", join(": ", self.where, what), text("mend.convert"))
 
     def whole(self, name: str, default: int | None = None) -> int:
         key = f"llama.{name}"
         value = self.fields.get(key, default)
         if type(value) is not int or not 0 < value < _MAX:
-            raise self.error(key, "a positive whole number")
+            raise self.error(key, text("gguf.whole"))
         return value
 
     def real(self, name: str, default: float | None = None) -> float:
         key = f"llama.{name}"
         value = self.fields.get(key, default)
         if type(value) is not float or not (math.isfinite(value) and value > 0):
-            raise self.error(key, "a positive number")
+            raise self.error(key, text("gguf.real"))
         return value
 
 
 def _config(fields: _Fields, shapes: Mapping[str, Shape]) -> ModelConfig:
     n_layers = fields.whole("block_count")
     if n_layers > len(shapes):
-        raise fields.error("llama.block_count", f"at most the number of tensors ({len(shapes)})")
+        raise fields.error("llama.block_count", text("gguf.at_most_tensors", count=len(shapes)))
     width, n_heads = fields.whole("embedding_length"), fields.whole("attention.head_count")
     n_kv_heads = fields.whole("attention.head_count_kv", n_heads)
     if n_heads % n_kv_heads:
-        raise fields.error("llama.attention.head_count_kv", f"a divisor of head_count ({n_heads})")
+        raise fields.error("llama.attention.head_count_kv", text("gguf.divisor", count=n_heads))
     head_dim = fields.whole("attention.key_length", width // n_heads)
     rotary_dim = fields.whole("rope.dimension_count", head_dim)
     if rotary_dim % 2 or rotary_dim > head_dim:
-        raise fields.error("llama.rope.dimension_count", f"an even number up to the head width ({head_dim})")
+        raise fields.error("llama.rope.dimension_count", text("gguf.even", width=head_dim))
     if fields.fields.get("llama.expert_count", 0):
-        raise fields.error("llama.expert_count", "0 (a dense model)")
+        raise fields.error("llama.expert_count", text("gguf.no_experts"))
     embed = shapes.get("token_embd.weight", ())
     # Raw GGUF q and k rows are permuted by the converter so that llama.cpp can rotate neighbours: pairs (2i, 2i+1).
     layer = LayerConfig(
@@ -147,7 +151,7 @@ def _linear_factors(fields: _Fields, rotary_dim: int) -> tuple[float, ...] | Non
     if kind == "none":
         return None
     if kind != "linear":
-        raise fields.error("llama.rope.scaling.type", "none or linear")
+        raise fields.error("llama.rope.scaling.type", chain("or", ("none", "linear")))
     return (fields.real("rope.scaling.factor", 1.0),) * (rotary_dim // 2)
 
 

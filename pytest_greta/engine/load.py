@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.store import ModelError, known_models, resolve
+from pytest_greta.texts import text
 
 VARIANTS = ("llama",)
 """Of ``synthetic:VARIANT``."""
@@ -20,16 +21,15 @@ def load_source(name: str) -> ModelSource:
     if family == "synthetic":
         if variant and variant not in VARIANTS:
             near = difflib.get_close_matches(variant, VARIANTS, 1)
-            hint = f"did you mean synthetic:{near[0]}?" if near else f"known: synthetic:{', synthetic:'.join(VARIANTS)}"
-            raise ModelError("unknown", f"model {name!r}: synthetic has no variant {variant!r}", hint)
+            known = ", ".join(f"synthetic:{variant}" for variant in VARIANTS)
+            hint = text("mend.near", name=f"synthetic:{near[0]}") if near else text("mend.known", names=known)
+            raise ModelError("unknown", text("model.no_variant", name=name, variant=variant), hint)
         from pytest_greta.engine.synthetic import synthetic
 
         return synthetic()
     if "://" in name or family == "transformers":
         known = ", ".join(["synthetic", *known_models()])
-        raise ModelError(
-            "unknown", f"model {name!r} cannot be loaded by this version", f"use {known} or the path of a .gguf file"
-        )
+        raise ModelError("unknown", text("model.not_yet", name=name), text("mend.use", names=known))
     from pytest_greta.engine.gguf import load_gguf
 
     is_path = name.endswith(".gguf") or "/" in name

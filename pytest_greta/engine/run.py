@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,12 @@ class Library:
         self.description: Description = backend.describe()
 
     def open(self, config: SessionConfig) -> Completed:
-        return Completed(self.backend.open(config), self.description, config)
+        session = self.backend.open(config)
+        try:
+            return Completed(session, self.description, config)
+        except BaseException:
+            session.close()
+            raise
 
 
 def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Library]) -> Trace:
@@ -89,6 +95,8 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "gemm": plan.gemm,
         "run_seconds": time.perf_counter() - started,
     }
+    if plan.inject is not None and (plants_weights(plan.inject) or plants_session(plan.inject)):
+        facts |= {"fault": plan.inject.fault, "fault_fired": run.fault_fired}
     return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
 
 
@@ -130,14 +138,14 @@ class _Run:
             plan.seed,
             sorted({*tiles, plan.page_size, *(s.tile for s in plan.schedule.values())}),
         )
-        self._open: list[Completed] = []
+        self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
+        self.fault_fired = False
         self._full: tuple[Completed, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Tracer] | None = None
 
     def close(self) -> None:
-        for session in self._open:
-            session.close()
+        self._open.close()
 
     # -- the four paths ------------------------------------------------------------------------------------------
 
@@ -204,16 +212,18 @@ class _Run:
         plan, fault = self.plan, self.plan.inject
         config, weights = self.source.config, self.source.weights
         target: AttentionSession = session
+        planted: PlantedWeights | PlantedSession | None = None
         if fault is not None and fault.phase in (phase, "both"):
             if plants_weights(fault):
-                weights = PlantedWeights(weights, fault, config)
+                weights = planted = PlantedWeights(weights, fault, config)
             elif plants_session(fault):
-                target = PlantedSession(session, fault, config)
+                target = planted = PlantedSession(session, fault, config)
         decoder = Decoder(config, weights, target, self.act, plan.gemm, tracer)
         rows = np.arange(start, start + count, dtype=np.int64)
         logit_rows = {start + count - 1} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
         logits = decoder.forward(phase, self.ids[rows], rows, self._batch(start, count), logit_rows)
         session.sync()
+        self.fault_fired = self.fault_fired or (planted is not None and planted.fired)
         for layer in self.layers:
             decoder.read_cache(layer, 0, start + count, "_after")
         return logits
@@ -240,7 +250,7 @@ class _Run:
 
     def _session(self, phase: Phase) -> Completed:
         session = self.libraries[phase].open(self.config)
-        self._open.append(session)
+        self._open.callback(session.close)
         self.done_by_engine = tuple(sorted({*self.done_by_engine, *session.done_by_engine}))
         return session
 

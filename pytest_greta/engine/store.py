@@ -13,25 +13,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-
-def printable(text: str) -> str:
-    """``text`` on one line, without control characters: names in a foreign file may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:2000])
+from pytest_greta.texts import MendableError, Text, as_text, text
 
 
-class ModelError(Exception):
-    """A model cannot be used. ``str()`` is one line: what, where, what was expected, what to do.
+def printable(words: str) -> str:
+    """``words`` on one line, without control characters: names in a foreign file may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words[:2000])
+
+
+class ModelError(MendableError):
+    """A model cannot be used. ``str()`` is one line, in English: what, where, what was expected, what to do.
 
     ``kind``: unknown, truncated, foreign, arch, hyper-parameter, tensor, nan, tokenizer, checksum, download, io; and of
     a ``ModelMissing`` model or extra.
     """
 
-    def __init__(self, kind: str, message: str, mend: str) -> None:
-        message = printable(message)
-        super().__init__(f"{message}; {mend}" if mend else message)
-        self.kind = kind
-        self.message = message
-        self.mend = mend
+    def __init__(self, kind: str, message: str | Text, mend: str | Text) -> None:
+        super().__init__(kind, as_text(message).map(printable), mend)
 
 
 class ModelMissing(ModelError):
@@ -101,20 +99,18 @@ def resolve(name: str, others: Iterable[str] = ("synthetic",)) -> Path:
     if name in known:
         path = find_model(name)
         if path is None:
-            message = f"model {name} is not in {model_path(known[name]).parent}"
+            message = text("model.not_pulled", name=name, folder=model_path(known[name]).parent)
             raise ModelMissing("model", message, f"greta model pull {name}")
         return path
     path = Path(name).expanduser()
     if path.is_file():
         return path
     if "/" in name or name.endswith(".gguf"):
-        raise ModelMissing(
-            "model", f"no model file at {path}", "give the path of a .gguf file, or a name of `greta model list`"
-        )
+        raise ModelMissing("model", text("model.no_file", path=path), text("mend.path_or_name"))
     names = [*known, *others]
     near = difflib.get_close_matches(name, names, 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else "give the path of a .gguf file, or one of these names"
-    raise ModelError("unknown", f"unknown model {name!r}; known: {', '.join(names)}", hint)
+    hint = text("mend.near", name=near[0]) if near else text("mend.path_or_these")
+    raise ModelError("unknown", text("model.unknown_known", name=name, names=", ".join(names)), hint)
 
 
 def sha256_of(path: Path) -> str:
@@ -130,5 +126,6 @@ def check_known(path: Path, sha256: str) -> None:
     """Raises ``ModelError`` where ``path`` is the place of a known model and its checksum is not the published one."""
     for model in _KNOWN:
         if path.name == model.member and path == model_path(model) and sha256 != model.sha256:
-            message = f"{path}: sha256 {sha256[:16]}..., expected {model.sha256[:16]}... of {model.name}"
+            sums = {"found": sha256[:16], "expected": model.sha256[:16]}
+            message = text("model.checksum", path=path, name=model.name, **sums)
             raise ModelError("checksum", message, f"greta model pull {model.name} --force")

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pytest_greta.engine.store import ModelError, ModelMissing
+from pytest_greta.texts import text as say
 
 if TYPE_CHECKING:
     import tokenizers
@@ -33,8 +34,7 @@ def import_tokenizers() -> Any:
 
 
 def missing_extra(package: str) -> ModelMissing:
-    message = f"GGUF models need the package {package!r}, which is not installed"
-    return ModelMissing("extra", message, "pip install 'pytest-greta[gguf]'")
+    return ModelMissing("extra", say("model.extra", package=package), "pip install 'pytest-greta[gguf]'")
 
 
 class BpeTokenizer:
@@ -46,8 +46,10 @@ class BpeTokenizer:
 
     @cached_property
     def _bpe(self) -> tokenizers.Tokenizer:
-        if reason := self._facts.get("unsupported"):
-            raise ModelError("tokenizer", reason, "give token_ids: or random_tokens: in place of a prompt")
+        if kind := self._facts.get("unsupported"):
+            known = ", ".join(f"gpt2/{name}" for name in _PRE)
+            message = say("tokenizer.unsupported", path=self._facts["where"], tokenizer=kind, known=known)
+            raise ModelError("tokenizer", message, say("mend.token_ids"))
         bpe: tokenizers.Tokenizer = import_tokenizers().Tokenizer.from_str(self._facts["json"])
         return bpe
 
@@ -69,15 +71,10 @@ def tokenizer_facts(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind, pre = fields.get("model"), fields.get("pre", "default")
     if kind != "gpt2" or pre not in _PRE:
-        known = ", ".join(f"gpt2/{name}" for name in _PRE)
-        return {"unsupported": f"{where}: tokenizer {kind}/{pre} is not supported (known: {known})"}
+        return {"unsupported": f"{kind}/{pre}", "where": where}
     tokens, merges, types = fields.get("tokens"), fields.get("merges"), fields.get("token_type")
     if not (tokens and _texts(tokens) and _texts(merges) and isinstance(types, list) and len(types) == len(tokens)):
-        raise ModelError(
-            "tokenizer",
-            f"{where}: tokenizer.ggml.tokens, .merges (texts), .token_type (as many numbers) must be there",
-            "the file is damaged: fetch it again",
-        )
+        raise ModelError("tokenizer", say("tokenizer.fields", path=where), say("mend.damaged"))
     return {
         "json": _build(where, pre, tokens, merges, types),
         "prefix": _marker(where, fields, "bos", len(tokens)),
@@ -95,8 +92,8 @@ def _marker(where: str, fields: Mapping[str, Any], name: str, vocab: int) -> lis
         return []
     token = fields.get(f"{name}_token_id")
     if not isinstance(token, int) or not 0 <= token < vocab:
-        message = f"{where}: add_{name}_token is set and {name}_token_id is {token}, expected 0 to {vocab - 1}"
-        raise ModelError("tokenizer", message, "the file is damaged: fetch it again")
+        message = say("tokenizer.marker", path=where, name=name, token=token, last=vocab - 1)
+        raise ModelError("tokenizer", message, say("mend.damaged"))
     return [token]
 
 
@@ -109,7 +106,7 @@ def _build(where: str, pre: str, tokens: Sequence[str], merges: Sequence[str], t
     try:
         bpe = tk.Tokenizer(models.BPE(vocab=vocab, merges=pairs))
     except Exception as error:  # the package raises bare Exception for a merge outside the vocabulary
-        raise ModelError("tokenizer", f"{where}: {error}", "the file is damaged: fetch it again") from None
+        raise ModelError("tokenizer", f"{where}: {error}", say("mend.damaged")) from None
     assert pre in _PRE
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [

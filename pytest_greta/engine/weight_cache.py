@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from pytest_greta.engine.store import cache_dir
+from pytest_greta.texts import Text, text
 
 _FORMAT = "1"
 """Part of the file name: a change of meaning leaves old files alone."""
@@ -37,7 +38,7 @@ class CachedWeights:
     tensors: Tensors
     facts: dict[str, Any]
     path: Path | None
-    note: str = ""
+    note: Text | None = None
     """Why there is no cache file, where there is none."""
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
@@ -69,11 +70,11 @@ def load_or_build(sha256: str, build: Callable[[], tuple[Tensors, dict[str, Any]
             built = build()
             _write(path, *built)
     except (OSError, SafetensorError) as error:
-        reason = f"weights not cached in {path.parent} ({error}); set GRETA_CACHE to a folder that can be written"
+        reason = text("weights.not_cached", folder=path.parent, error=error)
     else:
         if cached := _open(path):
             return cached
-        reason = f"{path} could not be read back right after it was written: check the disk, or set GRETA_CACHE"
+        reason = text("weights.not_read_back", path=path)
     tensors, facts = built or build()
     for array in tensors.values():
         array.setflags(write=False)

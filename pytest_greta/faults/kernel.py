@@ -9,6 +9,7 @@ from typing import Protocol, cast, runtime_checkable
 from pytest_greta.backends.base import AttentionBackend, Unsupported
 from pytest_greta.cases.model import Inject
 from pytest_greta.faults.plant import magnitude
+from pytest_greta.texts import text
 
 PHASES = {"prefill": 0, "decode": 1, "both": -1}
 """``greta_phase``; -1 is both."""
@@ -29,7 +30,8 @@ def armed(backends: Sequence[AttentionBackend], fault: Inject) -> Iterator[None]
     twins: list[FaultyTwin] = []
     for backend in backends:
         if not isinstance(backend, FaultyTwin):
-            raise Unsupported(f"fault {fault.fault}", f"library {backend.describe().name} has no faulty twin")
+            what = text("backend.library_no_twin", library=backend.describe().name)
+            raise Unsupported(f"fault {fault.fault}", what)
         twins.append(cast(FaultyTwin, backend))
 
     def number(value: int | None) -> int:

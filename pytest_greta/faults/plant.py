@@ -45,29 +45,32 @@ class PlantedSession:
     def __init__(self, inner: AttentionSession, fault: Inject, model: ModelConfig) -> None:
         self._inner, self._fault, self._model = inner, fault, model
         self._kind, self._magnitude = fault.fault, magnitude(fault)
+        self.fired = False
+        """Whether any argument that was passed on differs from the one that came in."""
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         if self._hits("rope_pos", layer):
-            batch = replace(batch, positions=self._shifted(batch.positions, batch.positions))
+            batch = replace(batch, positions=self._planted(batch.positions, self._shifted(batch.positions)))
         self._inner.rope(layer, phase, batch, q, k)
 
     def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
         if self._hits("kv_slot", layer):
-            batch = replace(batch, slots=self._shifted(batch.slots, batch.slots))
+            batch = replace(batch, slots=self._planted(batch.slots, self._shifted(batch.slots)))
         self._inner.kv_write(layer, batch, k, v)
 
     def attend(
         self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None
     ) -> tuple[Array, NDArray[np.float32] | None]:
-        heads = None
         if self._hits("kv_len", layer):
-            batch = replace(batch, kv_len=(batch.kv_len + np.int32(self._magnitude)).astype(np.int32))
+            kv_len = (batch.kv_len + np.int32(self._magnitude)).astype(np.int32)
+            batch = replace(batch, kv_len=self._planted(batch.kv_len, kv_len))
         elif self._hits("qk_scale", layer):
             heads = slice(None) if self._fault.head is None else slice(self._fault.head, self._fault.head + 1)
-            q = q.copy()
-            q[:, heads] = (q[:, heads].astype(np.float32) * np.float32(1 + self._magnitude)).astype(q.dtype)
+            scaled = q.copy()
+            scaled[:, heads] = (q[:, heads].astype(np.float32) * np.float32(1 + self._magnitude)).astype(q.dtype)
+            q = self._planted(q, scaled)
         elif self._hits("gqa_map", layer):
-            order = self._head_order()
+            order = self._planted(np.arange(q.shape[1]), self._head_order())
             out, lse = self._inner.attend(layer, phase, batch, np.ascontiguousarray(q[:, order]), k_new, v_new)
             back = np.argsort(order)
             return np.ascontiguousarray(out[:, back]), None if lse is None else np.ascontiguousarray(lse[:, back])
@@ -76,9 +79,14 @@ class PlantedSession:
     def _hits(self, kind: str, layer: int) -> bool:
         return self._kind == kind and self._fault.layer in (None, layer)
 
-    def _shifted(self, values: NDArray[np.int32], rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """``values`` + magnitude; only at ``fault.position`` where the case names one."""
-        where = np.ones(len(rows), bool) if self._fault.position is None else rows == self._fault.position
+    def _planted(self, given: Array, spoiled: Array) -> Array:
+        """``spoiled``, and whether it is."""
+        self.fired = self.fired or not np.array_equal(given, spoiled)
+        return spoiled
+
+    def _shifted(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        """``values`` + magnitude; only that of ``fault.position`` where the case names one."""
+        where = True if self._fault.position is None else values == self._fault.position
         return np.where(where, values + np.int32(self._magnitude), values).astype(np.int32)
 
     def _head_order(self) -> NDArray[np.intp]:
@@ -125,12 +133,15 @@ class PlantedWeights:
         stage = fault.stage or BY_NAME[fault.fault].stages[0]
         self._template = _WEIGHT_OF[stage]
         self._spoiled: dict[str, NDArray[Any]] = {}
+        self.fired = False
+        """Whether any matrix that was handed out differs from the checkpoint's."""
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         if not self._hits(name):
             return self._inner[name]
         if name not in self._spoiled:
             self._spoiled[name] = self._spoil(name)
+            self.fired = self.fired or not np.array_equal(self._spoiled[name], self._inner[name])
         return self._spoiled[name]
 
     def __contains__(self, name: object) -> bool:

@@ -120,6 +120,11 @@ CATALOGUE: dict[str, str] = {
     "breach.stage_missing": "path {path}, layer {layer}: stage {stage} was not traced, or is empty",
     "breach.dead_tap": "stage {stage} is all zero in every layer of path {path}, and alive elsewhere: a dead tap",
     "breach.same_buffer": "layer {layer}, stage {stage}: path {path} handed out the same buffer as the full prefill",
+    "breach.other_dtype": "path {path}, layer {layer}: stage {stage} is {seen}, the case names {expected}",
+    "breach.not_judged": "path {path}, layer {layer}: stage {stage} was traced and could not be judged",
+    "breach.fault_not_planted": (
+        "the fault {fault} changed nothing: its layer, head, position, phase or magnitude leaves all arguments alike"
+    ),
     "breach.unreadable": "unreadable record at {where}: {error}",
     "breach.no_records": "no trace records in {path}",
     "breach.no_counterpart": "no counterpart for {layer}/{stage} row {position}: path {path} did not record it",
@@ -205,7 +210,7 @@ CATALOGUE: dict[str, str] = {
     ),
     "report.stats_note": (
         "A flash kernel stores neither scores nor probabilities: these were computed by the harness from the traced"
-        " q_rope and kv_read (source: derived). They are shown, never compared, never evidence."
+        " q_rope and kv_write (source: derived). They are shown, never compared, never evidence."
     ),
     "report.side_note": (
         "Each prompt in both modes: does the byte difference of as_designed have a culprit in kv_aligned?"

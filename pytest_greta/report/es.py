@@ -126,6 +126,11 @@ CATALOGUE: dict[str, str] = {
     "breach.same_buffer": (
         "capa {layer}, etapa {stage}: el camino {path} entregó el mismo búfer que el prefill completo"
     ),
+    "breach.other_dtype": "camino {path}, capa {layer}: la etapa {stage} es {seen}; el caso nombra {expected}",
+    "breach.not_judged": "camino {path}, capa {layer}: la etapa {stage} se trazó y no se pudo juzgar",
+    "breach.fault_not_planted": (
+        "el fallo {fault} no cambió nada: su capa, cabeza, posición, fase o magnitud deja cada argumento como estaba"
+    ),
     "breach.unreadable": "registro ilegible en {where}: {error}",
     "breach.no_records": "no hay registros de traza en {path}",
     "breach.no_counterpart": "{layer}/{stage} fila {position} no tiene contraparte: el camino {path} no la registró",
@@ -213,7 +218,7 @@ CATALOGUE: dict[str, str] = {
         "iguales: los mismos bytes. Hashes distintos no son un fallo por sí solos; juzga rho."
     ),
     "report.stats_note": (
-        "Un kernel flash no guarda puntajes ni probabilidades: el arnés los calculó a partir de q_rope y kv_read "
+        "Un kernel flash no guarda puntajes ni probabilidades: el arnés los calculó a partir de q_rope y kv_write "
         "trazados (source: derived). Se muestran, nunca se comparan, nunca son evidencia."
     ),
     "report.side_note": (

@@ -24,9 +24,10 @@ def failure_text(result: ProbeResult, lang: Lang = "both") -> str:
 
     verdict = result.verdict
     if verdict is None:
-        field("word.reason", clean(result.not_run))
+        for reason in result.not_run_text.map(clean).lines(lang):
+            field("word.reason", reason)
         if result.mend:
-            lines += [f"  {text}" for text in prose("summary.mend", lang, command=clean(result.mend))]
+            lines += [f"  {text}" for text in prose("summary.mend", lang, command=result.mend_text.map(clean))]
         return "\n".join([*lines, _last(result, lang)])
 
     finding = f", {say('word.finding', lang)}: {verdict.finding}" if verdict.finding != "NONE" else ""
@@ -36,9 +37,8 @@ def failure_text(result: ProbeResult, lang: Lang = "both") -> str:
         lines += [f"  {text}" for text in prose("failure.expected", lang, expected=clean(result.expected))]
     if pick.is_unexpected(result):
         lines += [f"  {text}" for text in prose("failure.missed", lang)]
-    for language in languages(lang):
-        for reason in reasons(verdict, language):
-            field("word.reason", reason)
+    for reason in dict.fromkeys(reason for language in languages(lang) for reason in reasons(verdict, language)):
+        field("word.reason", reason)
     if result.fault:
         field("word.fault", clean(result.fault))
     if verdict.first_failure is not None:
@@ -176,6 +176,4 @@ def _some(values: Iterable[int], lang: Lang) -> str:
 
 def _last(result: ProbeResult, lang: Lang) -> str:
     title = pick.title(result)
-    return f"{title}: " + " / ".join(
-        dict.fromkeys(sentence(result, language) for language in reversed(languages(lang)))
-    )
+    return f"{title}: " + " / ".join(dict.fromkeys(sentence(result, language) for language in languages(lang)))

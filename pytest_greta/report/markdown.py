@@ -144,8 +144,12 @@ def _explained(result: ProbeResult, lang: Lang) -> list[str]:
         said = dict.fromkeys("; ".join(reasons(verdict, language)) for language in languages(lang))
         return [f"- {name}: {escape(text)}" for text in said]
     if result.outcome == "not_run":
-        mend = [f"  {escape(text)}" for text in prose("summary.mend", lang, command=result.mend)] if result.mend else []
-        return [f"- {name}: {escape(result.not_run)}", *mend]
+        mend = (
+            [f"  {escape(text)}" for text in prose("summary.mend", lang, command=result.mend_text)]
+            if result.mend
+            else []
+        )
+        return [f"- {name}: {escape(' / '.join(result.not_run_text.lines(lang)))}", *mend]
     return []
 
 

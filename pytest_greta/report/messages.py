@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_greta.report import en, es
+from pytest_greta.texts import Text, languages
+
+__all__ = ["LANGS", "Lang", "Term", "known", "languages", "prose", "say", "translate", "truth"]
 
 Lang = Literal["both", "es", "en"]
 LANGS: tuple[Lang, ...] = ("both", "es", "en")
@@ -20,16 +23,16 @@ class Term:
     key: str
 
 
-def languages(lang: Lang) -> tuple[str, ...]:
-    """The catalogues that ``lang`` asks for, in the order in which prose is printed."""
-    return ("es", "en") if lang == "both" else (lang,)
-
-
 def translate(key: str, language: str, **values: object) -> str:
     """One sentence in one language, ``es`` or ``en``. Raises ``KeyError`` for an unknown key or a missing value."""
     catalogue = CATALOGUES[language]
-    words = {k: catalogue[v.key] if isinstance(v, Term) else v for k, v in values.items()}
-    return catalogue[key].format(**words)
+
+    def word(value: object) -> object:
+        if isinstance(value, Term):
+            return catalogue[value.key]
+        return getattr(value, language) if isinstance(value, Text) else value
+
+    return catalogue[key].format(**{name: word(value) for name, value in values.items()})
 
 
 def say(key: str, lang: Lang, **values: object) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 from pytest_greta.checks.result import StageCheck
 from pytest_greta.report.text import clean, number
 from pytest_greta.result import ProbeResult
+from pytest_greta.trace.paths import phase_of
 from pytest_greta.trace.stages import MODEL
 from pytest_greta.verdict import (
     ATTENTION_COMPUTATION_MISMATCH,
@@ -19,12 +20,6 @@ from pytest_greta.verdict import (
     FirstFailure,
     Verdict,
 )
-
-_PREFILL_PATHS = ("full", "prefix")  # trace.records has the same; it needs NumPy, reports do not
-
-
-def phase_of(path: str) -> str:
-    return "prefill" if path in _PREFILL_PATHS else "decode"
 
 
 def severity(result: ProbeResult) -> tuple[int, float, str, str]:
@@ -119,7 +114,7 @@ def rho_text(verdict: Verdict) -> str:
 
 
 def title(result: ProbeResult) -> str:
-    """``PASS ALIGNED``, ``INCONCLUSIVE``, ``not run``."""
+    """``PASS ALIGNED``, ``INCONCLUSIVE``, ``NOT_RUN``."""
     verdict = result.verdict
     if verdict is None:
         return "NOT_RUN"

@@ -13,7 +13,7 @@ def sentence(result: ProbeResult, language: str) -> str:
     """One line in one language, without the verdict's name."""
     verdict = result.verdict
     if verdict is None:
-        return translate("verdict.not_run", language, reason=clean(result.not_run) or "?")
+        return translate("verdict.not_run", language, reason=result.not_run_text.map(clean) if result.not_run else "?")
     if verdict.status == INCONCLUSIVE or verdict.scenario is None:
         return translate("verdict.INCONCLUSIVE", language, reason="; ".join(reasons(verdict, language)) or "?")
     failure = verdict.first_failure
@@ -33,4 +33,5 @@ def reasons(verdict: Verdict, language: str) -> list[str]:
         key = f"breach.{breach.key}"
         values = {name: clean(str(value)) for name, value in breach.values.items()}
         said.append(translate(key, language, **values) if known(key) else clean(f"{breach.key} {values or ''}").strip())
-    return list(dict.fromkeys(said)) or ([clean(verdict.reason)] if verdict.reason else [])
+    words = (verdict.reason_es if language == "es" else "") or verdict.reason
+    return list(dict.fromkeys(said)) or ([clean(words)] if words else [])

@@ -177,11 +177,15 @@ def _indicators(results: Sequence[ProbeResult], lang: Lang, width: int, style: S
 
 
 def _not_run(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
-    groups = Counter((r.not_run, r.mend) for r in results if r.outcome == "not_run")
+    groups = Counter((r.not_run_text, r.mend_text) for r in results if r.outcome == "not_run")
     for (reason, mend), count in groups.most_common():
-        add("summary.not_run", count=count, reason=shorten(reason, 300) or Term("word.none"))
-        if mend:
-            add("summary.mend", indent="  ", command=clean(mend))
+        add("summary.not_run", count=count, reason=reason.map(_short) if reason.en else Term("word.none"))
+        if mend.en:
+            add("summary.mend", indent="  ", command=mend.map(clean))
+
+
+def _short(words: str) -> str:
+    return shorten(words, 300)
 
 
 __all__ = ["SHOWN", "failure_text", "summary"]

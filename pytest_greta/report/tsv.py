@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
+from pytest_greta.trace.paths import PATHS
 from pytest_greta.trace.stages import order
 
 COLUMNS = (
@@ -33,8 +34,6 @@ COLUMNS = (
     "first_difference",
     "max_abs",
 )
-
-_PATHS = ("full", "prefix", "decode", "aligned")
 
 
 def analysis(results: Sequence[ProbeResult]) -> str:
@@ -72,11 +71,10 @@ def _rows(result: ProbeResult) -> Iterator[list[str]]:
 
 
 def _place(layer: int, stage: str, path: str) -> tuple[int, int, int]:
-    return (*order(layer, stage), _PATHS.index(path) if path in _PATHS else len(_PATHS))
+    return (*order(layer, stage), PATHS.index(path) if path in PATHS else len(PATHS))
 
 
 def _stage(check: StageCheck) -> list[str]:
-    finding = {"ok": "NONE", "suspect": "SUSPECT", "definite": "DEFINITE"}[check.grade]
     return [
         str(check.layer),
         cell(check.stage),
@@ -84,7 +82,7 @@ def _stage(check: StageCheck) -> list[str]:
         cell(check.path),
         f"{check.rho:.6g}",
         f"{check.rho2:.6g}",
-        finding,
+        check.finding,
         str(check.rows),
         str(check.elements),
     ]

@@ -31,11 +31,10 @@ from pytest_greta.result import ProbeResult, to_plain
 from pytest_greta.trace.hashing import HASH_ALGO, digest
 from pytest_greta.trace.records import Key, PathTrace, Tap, Trace, phase_label
 from pytest_greta.trace.sidecar import save_sidecar
-from pytest_greta.trace.stages import order
+from pytest_greta.trace.stages import CACHE_STAGES, order
 
 TRACE_SCHEMA = 1
 SAMPLE = 16
-CACHE_STAGES = ("kv_write", "kv_read")
 HASHED_BY_ROW = ("k_proj", "v_proj", "k_rope")
 """The last of their records lists the hashes of all rows: what the cache was filled from, row by row."""
 
@@ -61,8 +60,7 @@ def records(result: ProbeResult, trace: Trace, checks: Sequence[StageCheck]) -> 
             for record in _tap_records(trace, path, key, path.taps[key]):
                 record["prompt_id"] = result.case
                 if check is not None:
-                    finding = "NONE" if check.grade == "ok" else "SUSPECT" if check.grade == "suspect" else "DEFINITE"
-                    record |= {"rho": check.rho, "rho2": check.rho2, "finding": finding}
+                    record |= {"rho": check.rho, "rho2": check.rho2, "finding": check.finding}
                 yield record
     for stat in result.stats:
         fields = dataclasses.asdict(stat)

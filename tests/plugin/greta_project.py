@@ -12,7 +12,7 @@ import pytest
 # Loaded before pytester takes its snapshot of sys.modules, which it restores after each run: NumPy cannot be imported
 # twice in a process, and what the package keeps of the others must stay theirs.
 for name in (
-    *("numpy", "yaml", "jsonschema", "orjson", "tabulate", "stub_probe"),
+    *("numpy", "yaml", "jsonschema", "orjson", "tabulate", "cffi", "stub_probe"),
     *(f"pytest_greta.{n}" for n in ("plan", "cases.loader", "engine.store", "files", "artifacts", "report.terminal")),
 ):
     importlib.import_module(name)

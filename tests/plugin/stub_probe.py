@@ -14,6 +14,7 @@ from pytest_greta.cases.expect import matches
 from pytest_greta.cases.model import CaseError
 from pytest_greta.engine.store import ModelMissing
 from pytest_greta.result import ProbeResult
+from pytest_greta.texts import text
 from pytest_greta.verdict import FirstFailure, Verdict
 
 
@@ -27,7 +28,7 @@ def _bad(mode: str) -> Verdict:
 
 
 def _nomodel(mode: str) -> Verdict:
-    raise ModelMissing("model", "model tiny is not in the cache", "run: greta model pull tiny")
+    raise ModelMissing("model", text("model.not_pulled", name="tiny", folder="the cache"), "greta model pull tiny")
 
 
 def _nolib(mode: str) -> Verdict:
@@ -43,7 +44,7 @@ def _badcase(mode: str) -> Verdict:
 
     from pytest_greta.cases.model import Where
 
-    raise CaseError(Where(Path("x.greta.yaml"), 7), "layer 99: model tiny has layers 0 to 5")
+    raise CaseError(Where(Path("x.greta.yaml"), 7), text("probe.layer", layer=99, model="tiny", last=5))
 
 
 def _boom(mode: str) -> Verdict:
@@ -66,8 +67,22 @@ def _segv(mode: str) -> Verdict:
     return _ok(mode)
 
 
+def _exit(mode: str) -> Verdict:
+    """What a C library does that calls ``exit(0)``."""
+    from cffi import FFI
+
+    ffi = FFI()
+    ffi.cdef("void leave(void);")
+    ffi.dlopen(os.environ["GRETA_TEST_LEAVES"]).leave()
+    return _ok(mode)
+
+
 def _numpy(mode: str) -> Verdict:
     return Verdict("PASS", "ALIGNED", mode=mode, rho=np.float32(0.5))  # type: ignore[arg-type]
+
+
+run_judged = None
+"""Imported, never called: tests of the fixture stub the public API's ``probe``."""
 
 
 def run_probe(probe, settings) -> ProbeResult:  # type: ignore[no-untyped-def]

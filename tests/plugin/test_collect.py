@@ -63,7 +63,7 @@ def test_an_unregistered_mark_is_an_error_with_its_line(project: Project) -> Non
     project.cases(case("ok_1"), case("ok_2", "marks: [sloow]"))
     result = project.run()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*a.greta.yaml:6*unknown mark 'sloow'*", "*marca desconocida 'sloow'*"])
+    result.stdout.fnmatch_lines(["*a.greta.yaml:6*marca desconocida 'sloow'*", "*a.greta.yaml:6*unknown mark 'sloow'*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

@@ -48,7 +48,7 @@ def test_one_folder_a_suite_and_run(project: Project) -> None:
 
 def test_the_summary_says_where(project: Project) -> None:
     result = project.cases(case("ok_1")).run("--greta-artifacts", "out")
-    result.stdout.fnmatch_lines(["written to out/20*/demo", "escrito en out/20*/demo"])
+    result.stdout.fnmatch_lines(["escrito en out/20*/demo", "written to out/20*/demo"])
 
 
 @pytest.mark.parametrize("args", [["--collect-only"], ["-k", "nothing"], ["-m", "fault"]])

@@ -7,21 +7,15 @@ from greta_project import Project
 
 API = """
 import types
-from dataclasses import dataclass
 import pytest_greta
-
-@dataclass
-class Run:
-    verdict: object
-    trace: object
-    result: object
+from pytest_greta.api import Run
 
 def probe(model, ids, *, mode, backend, dtype, name, settings, **keys):
     verdict = getattr(module, "_" + ids)(mode)
     result = ProbeResult("api", name, mode, mode, "", settings.nodeid, settings.where,
         "passed" if verdict.status == "PASS" else "failed", "PASS", verdict,
         settings={"seed": keys.get("seed"), "library": settings.library, "backend": backend, "dtype": dtype})
-    return Run(verdict, ["a trace"], result)
+    return Run(verdict, ["a trace"], result, settings.lang)
 
 from pytest_greta.result import ProbeResult
 api = types.ModuleType("pytest_greta.api")
@@ -82,7 +76,7 @@ def test_what_is_missing_skips_or_fails(project: Project) -> None:
     result.stdout.fnmatch_lines(["*not run (model): model tiny*"])
     result = run(project, body, "--greta-require", "model")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*model tiny is not in the cache; run: greta model pull tiny*"])
+    result.stdout.fnmatch_lines(["*model tiny is not in the cache; greta model pull tiny*"])
 
 
 def test_an_exception_fails_the_test_with_its_traceback(project: Project) -> None:

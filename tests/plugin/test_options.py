@@ -95,7 +95,12 @@ WRONG = [
 def test_a_wrong_value_is_a_usage_error(project: Project, name: str, value: str, expected: str) -> None:
     result = project.cases(case("ok_1")).run(f"--greta-{name}={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: --greta-{name}: unknown {name} '{value}'; expected one of: {expected}"])
+    result.stderr.fnmatch_lines(
+        [
+            f"ERROR: --greta-{name}: {name} desconocido: '{value}'; se esperaba uno de: {expected}",
+            f"--greta-{name}: unknown {name} '{value}'; expected one of: {expected}",
+        ]
+    )
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
@@ -108,13 +113,13 @@ def test_a_wrong_environment_only_matters_where_cases_are(
     project.run().assert_outcomes(passed=1)
     result = project.cases(case("ok_1")).run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: {variable}: unknown *{value!r}*"])
+    result.stderr.fnmatch_lines([f"ERROR: {variable}: * desconocido: {value!r}*", f"{variable}: unknown *{value!r}*"])
 
 
 def test_an_unknown_mode_names_both_in_both_languages(project: Project) -> None:
     result = project.cases(case("ok_1")).run("--greta-mode=x")
     result.stderr.fnmatch_lines(
-        ["*expected one of: as_designed, kv_aligned", "*esperaba uno de: as_designed, kv_aligned"]
+        ["*esperaba uno de: as_designed, kv_aligned", "*expected one of: as_designed, kv_aligned"]
     )
 
 

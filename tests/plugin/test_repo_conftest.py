@@ -96,4 +96,4 @@ def test_a_missing_model_fails_under_require_all(
     monkeypatch.setenv("GRETA_TEST_REQUIRE", "all")
     result = run(*args)
     assert result.parseoutcomes() == {"passed": 1, "failed": 2}
-    result.stdout.fnmatch_lines(["*run: greta model pull tiny*"])
+    result.stdout.fnmatch_lines(["*model tiny is not in the cache; greta model pull tiny*"])

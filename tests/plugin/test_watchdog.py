@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,11 +28,12 @@ def test_a_hang_ends_the_process_with_results_stacks_and_the_line(project: Proje
     assert result.ret == 1
     result.stderr.fnmatch_lines(
         [
-            "results so far: / resultados hasta ahora:",
+            "resultados hasta ahora:",
+            "results so far:",
             "  passed   a.greta.yaml::ok_1::kv_aligned PASS ALIGNED",
             "  failed   a.greta.yaml::bad_2::kv_aligned KV_MISMATCH KV_MISALIGNMENT",
-            "a.greta.yaml:9: a.greta.yaml::hang_3::kv_aligned did not end within 0.5 s; this process is ended",
             "a.greta.yaml:9: a.greta.yaml::hang_3::kv_aligned no terminó en 0.5 s; se termina este proceso",
+            "a.greta.yaml:9: a.greta.yaml::hang_3::kv_aligned did not end within 0.5 s; this process is ended",
             '*stub_probe.py", line * in _hang',
             '*a.greta.yaml", line 9 in a.greta.yaml::hang_3::kv_aligned',
         ]
@@ -57,6 +60,60 @@ def test_a_native_crash_names_its_case(project: Project) -> None:
     assert set(project.written(project.path / "out")) == {"ok_1::kv_aligned"}
     logs = {file.name for file in (project.path / "out").glob("*/demo/run/*")}
     assert logs == {"ok_1_kv_aligned.log", "segv_2_kv_aligned.log"}
+
+
+@pytest.fixture
+def leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A C library whose only function calls ``exit(0)``."""
+    source, library = tmp_path / "leaves.c", tmp_path / "libleaves.so"
+    source.write_text("#include <stdlib.h>\nvoid leave(void) { exit(0); }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    monkeypatch.setenv("GRETA_TEST_LEAVES", str(library))
+
+
+@pytest.mark.usefixtures("leaves")
+def test_a_library_that_calls_exit_does_not_end_the_run_green(project: Project) -> None:
+    project.cases(case("ok_1"), case("exit_2"), case("ok_3"))
+    result = project.run_apart("-p", "no:xdist")
+    assert result.ret == 70
+    result.stderr.fnmatch_lines(
+        [
+            "results so far:",
+            "  passed   a.greta.yaml::ok_1::kv_aligned PASS ALIGNED",
+            "a.greta.yaml:6: a.greta.yaml::exit_2::kv_aligned llamó a exit()*",
+            "a.greta.yaml:6: a.greta.yaml::exit_2::kv_aligned called exit()*",
+        ]
+    )
+
+
+@pytest.mark.usefixtures("leaves")
+def test_a_library_that_calls_exit_costs_one_case_under_xdist(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.cases(case("ok_1"), case("exit_2"), case("ok_3"))
+    result = project.run_apart("-n", "1")
+    assert result.parseoutcomes() == {"passed": 2, "failed": 1}
+    result.stdout.fnmatch_lines(["INCONCLUSIVE a.greta.yaml:6 exit_2 kv_aligned*"])
+
+
+@pytest.mark.usefixtures("leaves")
+def test_exit_outside_of_a_case_and_in_a_forked_child_is_left_alone(tmp_path: Path) -> None:
+    body = """
+import os
+from cffi import FFI
+from pytest_greta.exit_guard import guarded
+ffi = FFI(); ffi.cdef("void leave(void); int fork(void);")
+for _ in range(100):
+    with guarded(2, lambda: "said"):
+        pass
+with guarded(2, lambda: "said"):
+    pid = ffi.dlopen(None).fork()
+    if pid == 0:
+        ffi.dlopen(os.environ["GRETA_TEST_LEAVES"]).leave()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+ffi.dlopen(os.environ["GRETA_TEST_LEAVES"]).leave()
+"""
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_case_that_ends_in_time_is_left_alone(project: Project) -> None:

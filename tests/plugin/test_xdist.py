@@ -54,7 +54,7 @@ def test_two_workers_give_what_one_process_gives(project: Project) -> None:
     }
     assert {row["settings"]["folder"] for row in two.values() if row["settings"]} == {str(folders[0])}
     assert len(list((folders[0] / "run").iterdir())) == 6
-    both.stdout.fnmatch_lines(["SKIPPED [[]1[]] a.greta.yaml:10: not run (model)*"])
+    both.stdout.fnmatch_lines(["SKIPPED [[]1[]] a.greta.yaml:10: no ejecutado (model)* / not run (model)*"])
 
     properties = [p.get("value") for p in ElementTree.parse(project.path / "j.xml").iter("property")]
     assert properties.count("KV_MISALIGNMENT") == 2
@@ -89,7 +89,8 @@ def test_a_crash_and_a_hang_cost_one_case_each(project: Project) -> None:
     assert verdicts["segv_2"]["status"] == "INCONCLUSIVE"
     assert verdicts["segv_2"]["reason"].startswith("crash: worker gw")
     for name in ("hang_3", "spin_6"):
-        assert verdicts[name]["reason"].startswith("timeout: not ended within 1 s / tiempo agotado")
+        assert verdicts[name]["reason"] == "timeout: not ended within 1 s"
+        assert verdicts[name]["reason_es"] == "tiempo agotado: no terminó en 1 s"
     for line, name in ((6, "segv_2"), (9, "hang_3"), (19, "spin_6")):
         result.stdout.fnmatch_lines([f"INCONCLUSIVE a.greta.yaml:{line} {name} kv_aligned*"])
     result.stderr.fnmatch_lines(["*a.greta.yaml:9: a.greta.yaml::hang_3::kv_aligned did not end within 1 s*"])

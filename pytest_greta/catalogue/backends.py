@@ -1,0 +1,147 @@
+"""What is wrong with an attention library. What the library itself says stays as it is. English, Spanish."""
+
+from __future__ import annotations
+
+TEXTS: dict[str, tuple[str, str]] = {
+    # by name
+    "backend.unknown": (
+        "unknown backend {name!r}; {near}known: {names}, or {{library: PATH}}",
+        "backend desconocido {name!r}; {near}conocidos: {names}, o {{library: PATH}}",
+    ),
+    "backend.near": ("did you mean {name!r}? ", "¿quiso decir {name!r}? "),
+    "backend.no_twin": (
+        "faults inside the kernel need a library with a faulty twin; use backend: cpu",
+        "los fallos dentro del kernel necesitan una biblioteca con gemela defectuosa; use backend: cpu",
+    ),
+    "backend.no_twin_of": (
+        "backend {name!r} has no faulty twin; use backend: cpu",
+        "el backend {name!r} no tiene gemela defectuosa; use backend: cpu",
+    ),
+    "backend.library_no_twin": (
+        "library {library} has no faulty twin",
+        "la biblioteca {library} no tiene gemela defectuosa",
+    ),
+    "backend.import_mend": ("install what {entry} needs", "instale lo que {entry} necesita"),
+    # what a case needs and a library lacks
+    "backend.declares": (
+        "library {library} declares {name} {names}",
+        "la biblioteca {library} declara {name} {names}",
+    ),
+    "backend.no_pages": ("library {library} has no paged cache", "la biblioteca {library} no tiene caché paginada"),
+    "backend.no_schedule": (
+        "the schedule of library {library} cannot be set",
+        "el schedule de la biblioteca {library} no se puede fijar",
+    ),
+    "backend.keeps_cache": (
+        "library {library} keeps its cache but has no {function}",
+        "la biblioteca {library} mantiene su propia caché pero no tiene {function}",
+    ),
+    "backend.no_kv_load": (
+        "the two phases are different libraries and the second has no greta_kv_load",
+        "las dos fases son de bibliotecas distintas y la segunda no tiene greta_kv_load",
+    ),
+    # a shared library
+    "native.not_installed": (
+        "the native library of pytest-greta is not installed",
+        "la biblioteca nativa de pytest-greta no está instalada",
+    ),
+    "native.install": (
+        "install it with `pip install .` in the checkout, or `pip install pytest-greta`",
+        "instálela con `pip install .` en el repositorio, o con `pip install pytest-greta`",
+    ),
+    "native.absent": ("{path} does not exist", "{path} no existe"),
+    "native.no_library": ("attention library {path} does not exist", "la biblioteca de atención {path} no existe"),
+    "native.folder": ("attention library {path} is a folder", "la biblioteca de atención {path} es una carpeta"),
+    "native.give_path": (
+        "give the path of a shared library (.so)",
+        "indique la ruta de una biblioteca compartida (.so)",
+    ),
+    "native.twin": (
+        "{path} is a faulty twin, which only `inject:` may load",
+        "{path} es una gemela defectuosa, que solo `inject:` puede cargar",
+    ),
+    "native.twin_mend": ("name the library itself", "nombre la biblioteca misma"),
+    "native.not_loaded": ("{path} cannot be loaded: {error}", "no se puede cargar {path}: {error}"),
+    "native.not_loaded_mend": (
+        "give a shared library built for this machine",
+        "indique una biblioteca compartida compilada para esta máquina",
+    ),
+    "native.lacks": ("{path} lacks {names}", "a {path} le falta {names}"),
+    "native.lacks_mend": (
+        "export what greta_attn.h marks as required, as extern C",
+        "exporte lo que greta_attn.h marca como obligatorio, como extern C",
+    ),
+    "native.abi": (
+        "{path} speaks version {theirs} of the ABI, this pytest-greta version {ours}",
+        "{path} habla la versión {theirs} de la ABI, este pytest-greta la versión {ours}",
+    ),
+    "native.abi_mend": (
+        "rebuild it with the greta_attn.h of this pytest-greta",
+        "recompílela con el greta_attn.h de este pytest-greta",
+    ),
+    "native.no_session": (
+        "greta_open of {path} says GRETA_OK and gives no session",
+        "greta_open de {path} dice GRETA_OK y no da una sesión",
+    ),
+    "native.not_a_twin": (
+        "{path} is no faulty twin: it has no greta_fault_set",
+        "{path} no es una gemela defectuosa: no tiene greta_fault_set",
+    ),
+    "native.no_reason": ("the library gives no reason", "la biblioteca no da un motivo"),
+    "native.closed": ("{name}: the session is closed", "{name}: la sesión está cerrada"),
+    "native.not_exported": (
+        "{name}: {path} does not export greta_{name}",
+        "{name}: {path} no exporta greta_{name}",
+    ),
+    "native.counter_phase": (
+        "greta_counters names phase {phase}, expected 0 or 1",
+        "greta_counters nombra la fase {phase}, se esperaba 0 o 1",
+    ),
+    # greta_describe
+    "describe.null": (
+        "greta_describe of {path} returned NULL, expected a JSON object",
+        "greta_describe de {path} devolvió NULL, se esperaba un objeto JSON",
+    ),
+    "describe.not_json": (
+        "greta_describe of {path} is not JSON: {error}",
+        "greta_describe de {path} no es JSON: {error}",
+    ),
+    "describe.not_object": (
+        "greta_describe of {path} is no JSON object",
+        "greta_describe de {path} no es un objeto JSON",
+    ),
+    "describe.type": (
+        "greta_describe of {path}: '{key}' is {value!r}, expected a JSON {type}",
+        "greta_describe de {path}: '{key}' es {value!r}, se esperaba en JSON {type}",
+    ),
+    "describe.choice": (
+        "greta_describe of {path}: '{key}' is {value!r}, expected {expected}",
+        "greta_describe de {path}: '{key}' es {value!r}, se esperaba {expected}",
+    ),
+    "describe.holds": (
+        "greta_describe of {path}: '{key}' holds {value!r}, expected one of {names}",
+        "greta_describe de {path}: '{key}' contiene {value!r}, se esperaba uno de {names}",
+    ),
+    "describe.holds_string": (
+        "greta_describe of {path}: '{key}' holds {value!r}, expected a string",
+        "greta_describe de {path}: '{key}' contiene {value!r}, se esperaba un string",
+    ),
+    "describe.kernel": (
+        "greta_describe of {path}: 'kernels' names none for {phase}",
+        "greta_describe de {path}: 'kernels' no nombra ninguno para {phase}",
+    ),
+    "describe.numerics": (
+        "greta_describe of {path}: numerics.{key} is {value!r}, expected {type}",
+        "greta_describe de {path}: numerics.{key} es {value!r}, se esperaba {type}",
+    ),
+    "describe.object": ("a JSON object", "un objeto JSON"),
+    "numerics.value": (
+        "numerics: {name} is {value}; expected {expected}",
+        "numerics: {name} es {value}; se esperaba {expected}",
+    ),
+    "numerics.range": ("{least} to {most}", "de {least} a {most}"),
+    "describe.unknown": (
+        "greta_describe of {path}: numerics.{key} is unknown; known: {names}",
+        "greta_describe de {path}: numerics.{key} es desconocido; conocidos: {names}",
+    ),
+}

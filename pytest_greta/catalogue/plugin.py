@@ -1,0 +1,43 @@
+"""What the plugin itself says. English, Spanish."""
+
+from __future__ import annotations
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "or": ("{left} or {right}", "{left} o {right}"),
+    "and": ("{left} and {right}", "{left} y {right}"),
+    "bad_value": (
+        "{source}: unknown {name} {value!r}; expected one of: {expected}",
+        "{source}: {name} desconocido: {value!r}; se esperaba uno de: {expected}",
+    ),
+    "unknown_mark": (
+        "{where}: unknown mark {mark!r}; register it under 'markers' in the ini file, or use one of: {known}",
+        "{where}: marca desconocida {mark!r}; regístrela en 'markers' del archivo ini, o use una de: {known}",
+    ),
+    "not_run": ("not run ({kind}): {message}", "no ejecutado ({kind}): {message}"),
+    "not_run_mend": (
+        "not run ({kind}): {message}; to mend it: {mend}",
+        "no ejecutado ({kind}): {message}; para remediarlo: {mend}",
+    ),
+    "unsupported": ("unsupported {feature}", "no admite {feature}"),
+    "unsupported_why": ("unsupported {feature} ({message})", "no admite {feature} ({message})"),
+    "nothing_ran": (
+        "no selected case was run: exit code 1 (--greta-allow-empty makes it 0)",
+        "no se ejecutó ningún caso seleccionado: código de salida 1 (--greta-allow-empty lo hace 0)",
+    ),
+    "timeout": (
+        "{where}: {nodeid} did not end within {seconds:g} s; this process is ended",
+        "{where}: {nodeid} no terminó en {seconds:g} s; se termina este proceso",
+    ),
+    "exited": (
+        "{where}: {nodeid} called exit(); a library must not: this process is ended with exit code 70",
+        "{where}: {nodeid} llamó a exit(); una biblioteca no debe: se termina este proceso con código de salida 70",
+    ),
+    "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
+    "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
+    "so_far": ("results so far:", "resultados hasta ahora:"),
+    "bad_hook": (
+        "hook pytest_greta_backends returned {found!r}; expected {{name: function}}",
+        "el hook pytest_greta_backends devolvió {found!r}; se esperaba {{nombre: función}}",
+    ),
+    "written": ("written to {path}", "escrito en {path}"),
+}
