@@ -208,7 +208,7 @@ def test_a_stage_that_is_there_and_could_not_be_judged(trace, source, library, p
 def test_a_check_of_no_element_is_no_check(trace, source, library):
     said = {"prefill": library.description, "decode": library.description}
     empty = StageCheck("decode", 1, "lse", 0.0, 0.0, 0, 0)
-    found = gather(trace, llama_stages(source.config), said, [empty], COMPARED)
+    found = gather(trace, decoder_stages(source.config), said, [empty], COMPARED)
     assert [(b.key, b.values["stage"]) for b in found.breaches] == [("not_judged", "lse")]
 
 

@@ -176,7 +176,7 @@ void greta_close(greta_session *session);
  * rows of this call, [n_tokens, n_kv_heads, dim], in act_dtype) or "kv": "stateless" (all kv_len rows of each sequence,
  * one after the other, as a cache would hold them: in kv_dtype, divided by k_scale and v_scale). lse: float32
  * [n_tokens, n_heads], natural log after scale, cap, bias and sink, or NULL. A query that sees no row gets out = 0 and
- * lse = -inf, or its sink's score. Rows of q_len beyond kv_len see none. */
+ * lse = -inf, or its sink's score. */
 greta_status greta_attend(greta_session *session, int32_t layer, int32_t phase, const greta_batch *batch,
                           const greta_tensor *q, const greta_tensor *k_new, const greta_tensor *v_new,
                           const greta_tensor *out, const greta_tensor *lse);

@@ -210,7 +210,8 @@ class Description:
 
     ``features``: names of the capabilities; the optional functions (rope kv_write kv_read kv_load kv_trim counters sync
     device_count) and what an attention call may ask for (paged ragged gqa q_len kv_start window softcap sinks alibi
-    kv_scale rope_factors partial_rotary schedule ...). ``kernels``: the kernel that each phase runs, by phase.
+    kv_scale rope_factors partial_rotary schedule direction tile_origin max_update p_dtype p_scale ...). ``kernels``:
+    the kernel that each phase runs, by phase.
     """
 
     name: str

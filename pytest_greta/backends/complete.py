@@ -21,7 +21,7 @@ from pytest_greta.backends.base import (
     SessionConfig,
     Unsupported,
 )
-from pytest_greta.dtypes import DTYPES
+from pytest_greta.dtypes import DTYPES, DType
 from pytest_greta.engine.rope import rotate
 from pytest_greta.texts import text
 
@@ -103,7 +103,8 @@ class _Cache:
     """The harness's own KV cache, by sequence and slot, in the cache's storage type."""
 
     def __init__(self, config: SessionConfig) -> None:
-        dtype = DTYPES[config.kv_dtype].numpy
+        self._layers, self._dtype = config.layers, DTYPES[config.kv_dtype]
+        dtype = self._dtype.numpy
         shape = (config.n_layers, config.max_seqs, config.max_len, config.n_kv_heads)
         self.k = np.zeros((*shape, config.head_dim_qk), dtype)
         self.v = np.zeros((*shape, config.head_dim_v), dtype)
@@ -112,8 +113,8 @@ class _Cache:
         for s, seq in enumerate(batch.seq_ids):
             tokens = slice(int(batch.cu_q[s]), int(batch.cu_q[s + 1]))
             slots = batch.slots[tokens]
-            self.k[layer, seq, slots] = k[tokens].astype(self.k.dtype)
-            self.v[layer, seq, slots] = v[tokens].astype(self.v.dtype)
+            self.k[layer, seq, slots] = _stored(k[tokens], self._layers[layer].k_scale, self._dtype)
+            self.v[layer, seq, slots] = _stored(v[tokens], self._layers[layer].v_scale, self._dtype)
 
     def read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
         rows = slice(start, start + count)
@@ -127,3 +128,14 @@ class _Cache:
         """All kv_len rows of each sequence, one after the other."""
         pairs = [self.read(layer, int(s), 0, int(n)) for s, n in zip(batch.seq_ids, batch.kv_len, strict=True)]
         return np.concatenate([k for k, _ in pairs]), np.concatenate([v for _, v in pairs])
+
+
+def _stored(rows: Array, scale: tuple[float, ...] | None, dtype: DType) -> Array:
+    """rows [tokens, kv_heads, dim] as a cache holds them: divided by their head's scale, rounded to nearest even; the
+    fp8 types saturate."""
+    if scale is not None:
+        rows = rows.astype(np.float32) / np.array(scale, np.float32)[:, None]
+    if not dtype.has_inf:
+        rows = np.clip(rows.astype(np.float32), -dtype.max, dtype.max)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is judged, not warned of
+        return rows.astype(dtype.numpy)

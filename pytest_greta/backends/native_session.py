@@ -58,7 +58,14 @@ class NativeSession:
         new = [
             self._ffi.NULL
             if rows is None
-            else self._tensor(name, rows, (len(rows), c.n_kv_heads, dim), self._new_type(rows), keep)
+            # rows of this call come in the activation type, all rows of a stateless library in the cache's
+            else self._tensor(
+                name,
+                rows,
+                (len(rows), c.n_kv_heads, dim),
+                self._kv if rows.dtype == self._kv.numpy else self._act,
+                keep,
+            )
             for name, rows, dim in (("k_new", k_new, c.head_dim_qk), ("v_new", v_new, c.head_dim_v))
         ]
         # NaN, not 0: a row that the library forgets must not look like an empty one
@@ -76,10 +83,6 @@ class NativeSession:
         )
         self.sync()
         return out, None if (lse.view(np.uint32) == UNWRITTEN).all() else lse[:, :, 0]
-
-    def _new_type(self, rows: Array) -> DType:
-        """Fresh rows come as the activations; those of a stateless library as the engine's cache has them."""
-        return self._kv if getattr(rows, "dtype", None) == self._kv.numpy else self._act
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         c = self.config

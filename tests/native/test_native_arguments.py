@@ -47,7 +47,7 @@ def schedule(**changes: Any) -> dict[str, Schedule]:
         ({"layers": layer(k_scale=(1.0, 0.0))}, "layers[0].k_scale[1] is 0, expected a positive number"),
         ({"layers": layer(v_scale=(math.nan, 1.0))}, "layers[0].v_scale[0] is nan, expected a positive number"),
         ({"layers": layer(v_scale=(math.inf, 1.0))}, "layers[0].v_scale[0] is inf, expected a positive number"),
-        ({"layers": layer(sinks=(0.0, math.inf, 0, 0))}, "layers[0].sinks[1] is inf, expected a number, or -inf for none"),
+        ({"layers": layer(sinks=(0.0, math.inf, 0, 0))}, "layers[0].sinks[1] is inf, expected a number, or -inf"),
         ({"layers": layer(sinks=(math.nan, 0, 0, 0))}, "layers[0].sinks[0] is nan, expected a number"),
         ({"layers": layer(alibi=(0.0, 0, 0, math.inf))}, "layers[0].alibi[3] is inf, expected a number"),
         ({"layers": layer(rope_style="half", rope_base=0.0)}, "layers[0].rope.base is 0, expected a positive number"),

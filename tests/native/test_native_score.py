@@ -1,4 +1,4 @@
-"""What a layer does to its scores (window, soft cap, sink, bias, cache scales) against float64, and kernel by kernel."""
+"""What a layer does to its scores (window, soft cap, sink, bias, cache scales), against float64 and by kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ K_SCALE, V_SCALE = (0.37, 2.5), (3.0, 0.11)
 LAYERS = {
     "window": replace(NO_ROPE, window=17),
     "window_of_one": replace(NO_ROPE, window=1),
-    "window_beyond": replace(NO_ROPE, window=1000),
+    "window_beyond": replace(NO_ROPE, window=2**31 - 1),
     "softcap": replace(NO_ROPE, softcap=1.5),
     "sinks": replace(NO_ROPE, sinks=SINKS),
     "alibi": replace(NO_ROPE, alibi=SLOPES),

@@ -23,7 +23,7 @@ void run_split(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int
   const int32_t most = rows_per_block(args);
   for (int32_t row0 = 0; row0 < rows; row0 += most) {
     const int32_t n_rows = rows - row0 < most ? rows - row0 : most;
-    Block block{args, seq, kv_head, row0, n_rows, nullptr, nullptr, nullptr, nullptr, {}};
+    Block block{args, seq, kv_head, row0, n_rows, nullptr, nullptr, nullptr, nullptr, {}, {}, {}};
     place(block, memory);
     for (int32_t r = 0; r < n_rows; ++r) {
       block.partial[r] =

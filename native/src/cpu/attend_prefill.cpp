@@ -16,7 +16,7 @@ int32_t blocks_of(const AttendArgs& args, const Sequence& seq) {
 void run_block(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int32_t index, float* memory) {
   const int32_t rows = seq.q_len * (args.n_heads / args.n_kv_heads), most = rows_per_block(args);
   const int32_t row0 = index * most, n_rows = rows - row0 < most ? rows - row0 : most;
-  Block block{args, seq, kv_head, row0, n_rows, nullptr, nullptr, nullptr, nullptr, {}};
+  Block block{args, seq, kv_head, row0, n_rows, nullptr, nullptr, nullptr, nullptr, {}, {}, {}};
   float* partials = place(block, memory);
   const auto row_floats = static_cast<size_t>(partial_stride(args.dv));
   const size_t split_floats = row_floats * block_rows;
@@ -31,7 +31,7 @@ void run_block(const AttendArgs& args, const Sequence& seq, int32_t kv_head, int
   }
   for (int32_t r = 0; r < n_rows; ++r) {
     finish_row(args, partials + static_cast<size_t>(r) * row_floats, split_floats, block.token(r), block.head(r),
-               block.last(r));
+               block.hi[r] - 1);
   }
 }
 

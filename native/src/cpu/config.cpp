@@ -77,14 +77,15 @@ std::vector<float> checked_array(const float* values, int32_t count, std::vector
 }
 
 /* What a layer does to its scores and to its cache. */
-void check_scores(const greta_layer_config& asked, int32_t index, int32_t n_heads, int32_t n_kv_heads, Layer& layer) {
+void check_scores(const greta_layer_config& asked, int32_t index, int32_t n_heads, int32_t n_kv_heads, int32_t max_len,
+                  Layer& layer) {
   if (asked.window < 0)
     fail(GRETA_INVALID_ARGUMENT, "layers[%d].window is %d, expected 0 or more", index, asked.window);
   if (!(asked.softcap >= 0.0f && std::isfinite(asked.softcap))) {
     fail(GRETA_INVALID_ARGUMENT, "layers[%d].softcap is %g, expected 0 or more", index,
          static_cast<double>(asked.softcap));
   }
-  layer.window = asked.window;
+  layer.window = asked.window < max_len ? asked.window : max_len; /* the same keys */
   layer.softcap = asked.softcap;
   const std::vector<float> ones(static_cast<size_t>(n_kv_heads), 1.0f);
   const auto positive = [](float x) { return x > 0.0f && std::isfinite(x); };
@@ -97,9 +98,9 @@ void check_scores(const greta_layer_config& asked, int32_t index, int32_t n_head
 }
 
 Layer checked_layer(const greta_layer_config& asked, int32_t index, int32_t head_dim, int32_t n_heads,
-                    int32_t n_kv_heads) {
+                    int32_t n_kv_heads, int32_t max_len) {
   Layer layer{};
-  check_scores(asked, index, n_heads, n_kv_heads, layer);
+  check_scores(asked, index, n_heads, n_kv_heads, max_len, layer);
   const greta_rope_config& rope = asked.rope;
   if (rope.style < GRETA_ROPE_NONE || rope.style > GRETA_ROPE_INTERLEAVED) {
     fail(GRETA_INVALID_ARGUMENT, "layers[%d].rope.style is %d, which is no greta_rope_style (0 .. 2)", index,
@@ -194,7 +195,8 @@ Config checked_config(const greta_config* asked) {
     config.schedule[phase] = checked_schedule(asked->schedule[phase], phase, config.max_len);
   }
   for (int32_t i = 0; i < asked->n_layers; ++i) {
-    config.layers.push_back(checked_layer(asked->layers[i], i, config.head_dim_qk, config.n_heads, config.n_kv_heads));
+    config.layers.push_back(
+        checked_layer(asked->layers[i], i, config.head_dim_qk, config.n_heads, config.n_kv_heads, config.max_len));
   }
   return config;
 }

@@ -53,7 +53,7 @@ inline float finish_scores(const Block& block, int32_t r, float* s, int32_t widt
   const Vec scale = vset(static_cast<float>(static_cast<double>(args.scale) * args.k_scale[block.kv_head]));
   const Vec cap = vset(args.softcap), inverse_cap = vset(capped ? 1.0f / args.softcap : 0.0f);
   const Vec slope = vset(biased ? args.alibi[block.head(r)] : 0.0f);
-  const int32_t distance = first - block.last(r);
+  const int32_t distance = first - (block.hi[r] - 1);
   const Vec nothing = vset(-__builtin_inff());
   Vec highest = nothing;
   for (int32_t j = 0; j < width; j += lanes) {

@@ -14,7 +14,7 @@ inline float* accumulator(float* partial) {
 }
 
 /* Rows row0 .. row0 + n_rows - 1 of one sequence and kv head. Row r is query r / group of head kv_head * group + r %
- * group, and sees the keys first(r) .. last(r), none where last(r) is the smaller. Both grow with r. */
+ * group, and sees the keys lo[r] .. hi[r] - 1, none where hi[r] is not the greater. Both grow with r. */
 struct Block {
   const AttendArgs& args;
   const Sequence& seq;
@@ -24,12 +24,11 @@ struct Block {
   float* v;  /* [tile][dv padded to lanes] */
   float* s;  /* [n_rows][tile padded to lanes]: scores, then weights */
   float* partial[block_rows];
+  int32_t lo[block_rows], hi[block_rows];
 
   int32_t group() const { return args.n_heads / args.n_kv_heads; }
   int32_t token(int32_t r) const { return seq.first_token + (row0 + r) / group(); }
   int32_t head(int32_t r) const { return kv_head * group() + (row0 + r) % group(); }
-  int32_t last(int32_t r) const { return last_key(seq, (row0 + r) / group()); }
-  int32_t first(int32_t r) const { return first_key(args, seq, (row0 + r) / group()); }
 };
 
 inline size_t padded(int32_t n) {
@@ -42,9 +41,14 @@ inline size_t block_floats(const AttendArgs& args) {
          rows * padded(args.schedule.tile) + padded(args.dqk);
 }
 
-/* Lays the block's buffers out in `memory`; returns what lies behind them. */
+/* Lays the block's buffers out in `memory`, and notes what its rows see; returns what lies behind the buffers. */
 inline float* place(Block& block, float* memory) {
   const AttendArgs& args = block.args;
+  for (int32_t r = 0; r < block.n_rows; ++r) {
+    const int32_t query = (block.row0 + r) / block.group();
+    block.lo[r] = first_key(args, block.seq, query);
+    block.hi[r] = last_key(block.seq, query) + 1;
+  }
   block.q = memory;
   block.kt = block.q + block_rows * padded(args.dqk);
   block.v = block.kt + static_cast<size_t>(args.dqk) * padded(args.schedule.tile);

@@ -26,7 +26,7 @@ inline void add_tile(const Block& block, int32_t first, int32_t lo, int32_t hi) 
   products(block, width);
   for (int32_t r = 0; r < block.n_rows; ++r) {
     float* s = block.s + static_cast<int64_t>(r) * width;
-    const int32_t row_lo = clamp(block.first(r) - first, lo, hi), row_hi = clamp(block.last(r) + 1 - first, lo, hi);
+    const int32_t row_lo = clamp(block.lo[r] - first, lo, hi), row_hi = clamp(block.hi[r] - first, lo, hi);
     if (row_hi <= row_lo) {
       __builtin_memset(s, 0, static_cast<size_t>(width) * sizeof(float));
       continue;
@@ -40,7 +40,7 @@ inline void add_tile(const Block& block, int32_t first, int32_t lo, int32_t hi) 
     for (; r + micro_rows <= block.n_rows; r += micro_rows) outputs_of_rows<micro_rows>(block, r, width, lo, hi);
   }
   for (; r < block.n_rows; ++r) {
-    const int32_t row_lo = clamp(block.first(r) - first, lo, hi), row_hi = clamp(block.last(r) + 1 - first, lo, hi);
+    const int32_t row_lo = clamp(block.lo[r] - first, lo, hi), row_hi = clamp(block.hi[r] - first, lo, hi);
     outputs_of_rows<1>(block, r, width, row_lo, row_hi);
   }
 }
@@ -48,7 +48,7 @@ inline void add_tile(const Block& block, int32_t first, int32_t lo, int32_t hi) 
 /* The tiles of one split are added to the block's partial results. Keys that no row sees are not even read. */
 inline void walk(const Block& block, const Span& span, int32_t split) {
   const int32_t tile = block.args.schedule.tile;
-  const int32_t lo = block.first(0), hi = block.last(block.n_rows - 1) + 1;
+  const int32_t lo = block.lo[0], hi = block.hi[block.n_rows - 1];
   if (hi <= lo) return;
   const int32_t low = (lo - span.origin) / tile, high = (hi - 1 - span.origin) / tile + 1;
   const int32_t begin = clamp(low, span.begin_of(split), span.begin_of(split + 1));
