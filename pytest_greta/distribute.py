@@ -31,6 +31,9 @@ WORKERINPUT = "greta_scratch"
 
 FOLDERS = "folders.json"
 
+WRONG = ".wrong"
+"""What ends the name of a worker's file that says why the run cannot begin."""
+
 NOT_REACHED = "not_reached"
 """The kind of "not run" of a probe that was still to come, or was not done, when the run ended."""
 
@@ -116,27 +119,30 @@ class Controller:
         node.workerinput[WORKERINPUT] = str(self.scratch)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """Nothing has been scheduled yet when the first worker has collected: time for settings and folders."""
         files = dict.fromkeys(i.partition("::")[0] for i in ids)
         cases = [self.config.rootpath / f for f in files if is_case_name(self.config, f)]
         if self.started or not cases:
             return
         self.started = True
+        assert self.scratch is not None
+        wrong = self.scratch / (node.gateway.id + WRONG)
+        if wrong.is_file():
+            raise pytest.UsageError(wrong.read_text(encoding="utf-8"))
         from pytest_greta.cases.loader import load_suite
 
         self.session.begin([load_suite(path).name for path in cases])
         self.session.awaited = list(ids)
         for line in self.session.settings_lines():
             self.session.write_line(line)
-        assert self.scratch is not None
         made = self.session.files.folders if self.session.files is not None else {}
         folders = {suite: str(folder.path) for suite, folder in made.items()}
         (self.scratch / FOLDERS).write_text(json.dumps(folders), encoding="utf-8")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
-        from pytest_greta.report.terminal import failure_text
+        from pytest_greta.report.failure import failure_text
         from pytest_greta.result import to_plain
 
         worker = report.node.gateway.id
@@ -181,3 +187,14 @@ def leave_note(config: pytest.Config, seconds: float) -> None:
     if scratch is not None:
         note = json.dumps([time.time() + seconds, seconds])
         (scratch / config.workerinput["workerid"]).write_text(note, encoding="utf-8")  # type: ignore[attr-defined]
+
+
+def tell_wrong(config: pytest.Config, error: str) -> bool:
+    """Leaves it to the controller to end the run before it begins: only workers know every conftest.py.
+
+    False where there is no controller on this machine to be told.
+    """
+    scratch = _scratch(config)
+    if scratch is not None:
+        (scratch / (config.workerinput["workerid"] + WRONG)).write_text(error, encoding="utf-8")  # type: ignore[attr-defined]
+    return scratch is not None

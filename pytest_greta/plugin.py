@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_greta import hookspecs, nodes, running
+from pytest_greta import given, hookspecs, nodes, running
 from pytest_greta import options as options_
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import MODES
-from pytest_greta.distribute import Controller
+from pytest_greta.distribute import Controller, tell_wrong
 from pytest_greta.fixture import greta
 from pytest_greta.session import SESSION, Session
 from pytest_greta.watchdog import Watchdog
@@ -90,6 +90,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not any(nodes.suite_of(item) for item in items):
         return
     mode = settings_.read(config)["mode"]  # a wrong setting ends the run here, now that it matters
+    try:
+        given.check(config)
+    except pytest.UsageError as error:
+        if not tell_wrong(config, str(error)):
+            raise
     if mode is not None:
         others = {i for i in items if isinstance(i, nodes.GretaProbe) and i.probe.mode != mode}
         if others:

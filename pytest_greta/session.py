@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greta import distribute, texts
+from pytest_greta import distribute, given, texts
 from pytest_greta import settings as settings_
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Session:
             self.files.folder(suite)
 
     def settings_lines(self) -> list[str]:
-        return settings_.read(self.config).lines()
+        return settings_.read(self.config).lines() + given.notes(self.config)
 
     def write_line(self, line: str) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pytest_greta.backends.base import (
     Array,
     AttentionSession,
+    BackendError,
     Batch,
     Description,
     Phase,
@@ -34,6 +36,7 @@ class Completed:
         self._config = config
         self._has = description.features
         self._kernels = description.kernels
+        self._name = description.name
         self._calls: Counter[tuple[str, str]] = Counter()
         self._cache = _Cache(config) if description.kv == "stateless" else None
         self._fresh: tuple[Array, Array] | None = None
@@ -53,9 +56,28 @@ class Completed:
             k_new, v_new = self._cache.gather(layer, batch)
         elif self._takes_fresh and phase == "prefill" and self._fresh is not None:
             k_new, v_new = self._fresh
-        result = self._inner.attend(layer, phase, batch, q, k_new, v_new)
+        result = self._pair(self._inner.attend(layer, phase, batch, q, k_new, v_new), batch)
         self._calls[phase, self._kernels.get(phase, "?")] += 1
         return result
+
+    def _pair(self, result: Any, batch: Batch) -> tuple[Array, NDArray[np.float32] | None]:
+        """``result`` if it is what ``attend`` must return; a backend in Python may return anything."""
+        c = self._config
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise BackendError("GRETA_INTERNAL", text("backend.attend_pair", name=self._name, got=_described(result)))
+        rows = (batch.n_tokens, c.n_heads)
+        expected = {
+            "out": (DTYPES[c.act_dtype].numpy, (*rows, c.head_dim_v)),
+            "lse": (np.dtype(np.float32), rows),
+        }
+        for (name, (dtype, shape)), array in zip(expected.items(), result, strict=True):
+            if name == "lse" and array is None:
+                continue
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+                words = {"array": name, "got": _described(array), "expected": f"{dtype} {list(shape)}"}
+                raise BackendError("GRETA_INTERNAL", text("backend.attend_array", name=self._name, **words))
+        out, lse = result
+        return out, lse
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         if "rope" in self._has:
@@ -97,6 +119,10 @@ class Completed:
 
     def close(self) -> None:
         self._inner.close()
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 class _Cache:

@@ -27,8 +27,8 @@ _NEVER_CLOSED: dict[str, Any] = {}
 waiting in the code that would be unmapped."""
 
 
-def _ffi() -> Any:
-    """The declarations; without them the package is installed only in part."""
+def declarations() -> Any:
+    """cffi's ``ffi``; ``BackendMissing`` where the package is installed only in part."""
     try:
         from _greta_native._abi import ffi
     except ImportError as error:
@@ -48,7 +48,7 @@ def load(path: Path | None = None, *, faulty: bool = False) -> NativeBackend:
     Raises ``BackendMissing`` when there is none, when it is no shared library, speaks another ABI or lacks a required
     function; ``BackendError`` when what it says of itself cannot be read.
     """
-    ffi = _ffi()
+    ffi = declarations()
     if path is None:
         path = _built_in(FAULTY_TWIN if faulty else BUILT_IN)
         if not path.is_file():
@@ -68,12 +68,12 @@ def _open(ffi: Any, path: Path) -> Library:
     except OSError as error:
         what = text("native.not_loaded", path=path, error=error)
         raise BackendMissing("library", what, text("native.not_loaded_mend")) from error
+    _NEVER_CLOSED[str(path.resolve())] = lib  # also one that is refused below: its constructors have run
     library = Library(ffi, lib, path)
     missing = [name for name in REQUIRED if not library.exports(name)]
     if missing:
         what = text("native.lacks", path=path, names=", ".join(missing))
         raise BackendMissing("library", what, text("native.lacks_mend"))
-    _NEVER_CLOSED[str(path.resolve())] = lib
     ours, theirs = ffi.integer_const("GRETA_ABI_VERSION"), lib.greta_abi_version()
     if ours != theirs:
         what = text("native.abi", path=path, theirs=theirs, ours=ours)

@@ -15,7 +15,8 @@ from pytest_greta.backends.native_library import Library
 from pytest_greta.dtypes import DTYPES, DType
 from pytest_greta.texts import text
 
-MOST_COUNTERS = 64
+FIRST_COUNTERS, MOST_COUNTERS = 64, 65536
+"""Room for kernels at the first call; of a library that says it has more than the last nothing is believed."""
 UNWRITTEN = np.uint32(0x7FC0DEAD)
 """A NaN that no arithmetic makes: what lse holds until the library fills it."""
 
@@ -121,11 +122,18 @@ class NativeSession:
         self._call("kv_trim", seq, length)
 
     def counters(self) -> Mapping[tuple[str, str], int]:
-        entries = self._ffi.new("greta_counter[]", MOST_COUNTERS)
-        count = self._ffi.new("int32_t *")
-        self._call("counters", entries, MOST_COUNTERS, count)
+        room, count = FIRST_COUNTERS, self._ffi.new("int32_t *")
+        entries: Any = ()
+        for _ in range(2):  # once more where there are more kernels than room
+            entries = self._ffi.new("greta_counter[]", room)
+            self._call("counters", entries, room, count)
+            if count[0] <= room:
+                break
+            room = min(int(count[0]), MOST_COUNTERS)
+        if not 0 <= count[0] <= len(entries):
+            raise BackendError("GRETA_INTERNAL", text("native.counters", count=int(count[0]), most=MOST_COUNTERS))
         calls: dict[tuple[str, str], int] = {}
-        for entry in entries[0 : min(int(count[0]), MOST_COUNTERS)]:
+        for entry in entries[0 : int(count[0])]:
             if not 0 <= entry.phase < len(PHASES):
                 raise BackendError("GRETA_INTERNAL", text("native.counter_phase", phase=entry.phase))
             key = (PHASES[entry.phase], self._ffi.string(entry.kernel).decode(errors="replace"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pytest_greta.backends.base import PHASES, AttentionBackend, BackendMissing, Phase, Unsupported
-from pytest_greta.texts import SaidError, text
+from pytest_greta.texts import SaidError, Text, text
 
 ENTRY_POINTS = "pytest_greta.backends"
 BUILT_IN = ("cpu",)
@@ -52,22 +52,39 @@ def _open(spec: Any, extra: Mapping[str, Factory], base: Path, faulty: bool) -> 
         return _native(base / Path(str(spec["library"])).expanduser())
     if spec == "cpu" and spec not in extra:
         return _native(None, faulty)
-    if spec not in known_backends(extra):
-        known = known_backends(extra)
-        near = difflib.get_close_matches(str(spec), known, 1)
-        hint = text("backend.near", name=near[0]) if near else ""
-        raise UnknownBackend(text("backend.unknown", name=spec, near=hint, names=", ".join(known)))
+    known = known_backends(extra)
+    if spec not in known:
+        raise UnknownBackend(unknown(str(spec), known))
     if faulty:
         raise Unsupported("faulty twin", text("backend.no_twin_of", name=spec))
     if spec in extra:
         return extra[spec]()
-    (entry,) = entry_points(group=ENTRY_POINTS, name=spec)
+    return _installed(str(spec))()
+
+
+def unknown(name: str, known: Sequence[str]) -> Text:
+    """What is said of a name that is none."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = text("backend.near", name=near[0]) if near else ""
+    return text("backend.unknown", name=name, near=hint, names=", ".join(known))
+
+
+def _installed(name: str) -> Factory:
+    """What the entry point of that name stands for."""
+    found = list(entry_points(group=ENTRY_POINTS, name=name))
+    if len({entry.value for entry in found}) > 1:
+        values = ", ".join(sorted(f"{entry.value} ({entry.dist.name if entry.dist else '?'})" for entry in found))
+        raise UnknownBackend(text("backend.ambiguous", name=name, entries=values))
     try:
-        factory: Factory = entry.load()
+        factory: Factory = found[0].load()
     except ImportError as error:
-        mend = text("backend.import_mend", entry=entry.value)
-        raise BackendMissing("extra", f"backend {spec!r}: {error}", mend) from error
-    return factory()
+        mend = text("backend.import_mend", entry=found[0].value)
+        raise BackendMissing("extra", f"backend {name!r}: {error}", mend) from error
+    except AttributeError as error:
+        raise UnknownBackend(text("backend.no_entry", name=name, entry=found[0].value, error=error)) from error
+    if not callable(factory):
+        raise UnknownBackend(text("backend.no_factory", name=name, entry=found[0].value, kind=type(factory).__name__))
+    return factory
 
 
 def _native(path: Path | None, faulty: bool = False) -> AttentionBackend:

@@ -8,6 +8,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "unknown backend {name!r}; {near}known: {names}, or {{library: PATH}}",
         "backend desconocido {name!r}; {near}conocidos: {names}, o {{library: PATH}}",
     ),
+    "backend.ambiguous": (
+        "backend {name!r}: several installed packages have this name: {entries}; uninstall all but one",
+        "backend {name!r}: varios paquetes instalados tienen este nombre: {entries}; desinstale todos menos uno",
+    ),
+    "backend.no_entry": (
+        "backend {name!r}: entry point {entry} leads nowhere ({error}); expected MODULE:FUNCTION",
+        "backend {name!r}: el entry point {entry} no lleva a nada ({error}); se esperaba MÓDULO:FUNCIÓN",
+    ),
+    "backend.no_factory": (
+        "backend {name!r}: entry point {entry} is of type {kind}; expected a function without arguments",
+        "backend {name!r}: el entry point {entry} es de tipo {kind}; se esperaba una función sin argumentos",
+    ),
     "backend.near": ("did you mean {name!r}? ", "¿quiso decir {name!r}? "),
     "backend.no_twin": (
         "faults inside the kernel need a library with a faulty twin; use backend: cpu",
@@ -43,6 +55,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "backend.no_kv_load": (
         "the two phases are different libraries and the second has no greta_kv_load",
         "las dos fases son de bibliotecas distintas y la segunda no tiene greta_kv_load",
+    ),
+    "backend.attend_pair": (
+        "attend of backend {name} returned {got}; expected the pair (out, lse)",
+        "attend del backend {name} devolvió {got}; se esperaba el par (out, lse)",
+    ),
+    "backend.attend_array": (
+        "attend of backend {name} returned {array} as {got}; expected {expected}",
+        "attend del backend {name} devolvió {array} como {got}; se esperaba {expected}",
     ),
     # a shared library
     "native.not_installed": (
@@ -96,6 +116,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "native.not_exported": (
         "{name}: {path} does not export greta_{name}",
         "{name}: {path} no exporta greta_{name}",
+    ),
+    "native.counters": (
+        "greta_counters says that {count} kernels ran; expected 0 to {most}, and the same at a second call",
+        "greta_counters dice que se ejecutaron {count} kernels; se esperaban de 0 a {most}, y lo mismo en otra llamada",
     ),
     "native.counter_phase": (
         "greta_counters names phase {phase}, expected 0 or 1",

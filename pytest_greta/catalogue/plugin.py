@@ -40,6 +40,16 @@ TEXTS: dict[str, tuple[str, str]] = {
         "INTERRUMPIDO: {count} sondas no se alcanzaron; lo de arriba vale solo para las demás",
     ),
     "so_far": ("results so far:", "resultados hasta ahora:"),
+    "trace_nowhere": (
+        "{source}: no trace is written without a folder; give --greta-artifacts=DIR too",
+        "{source}: sin carpeta no se escribe ninguna traza; indique también --greta-artifacts=DIR",
+    ),
+    "root_moved": (
+        "pytest took the path of an option for one of tests, so its rootdir is {root} and no ini file is read; "
+        "write {option}",
+        "pytest tomó la ruta de una opción por una de pruebas: su rootdir es {root} y no se lee ningún archivo ini; "
+        "escriba {option}",
+    ),
     "bad_hook": (
         "hook pytest_greta_backends returned {found!r}; expected {{name: function}}",
         "el hook pytest_greta_backends devolvió {found!r}; se esperaba {{nombre: función}}",

@@ -29,5 +29,9 @@ def load_source(name: str) -> ModelSource:
         raise ModelError("unknown", text("model.not_yet", name=name), text("mend.use", names=known))
     from pytest_greta.engine.gguf import load_gguf
 
-    is_path = name.endswith(".gguf") or "/" in name
-    return load_gguf(Path(name).expanduser() if is_path else resolve(name))
+    return load_gguf(Path(name).expanduser() if is_path(name) else resolve(name))
+
+
+def is_path(name: str) -> bool:
+    """Whether a user means a file by it."""
+    return name.endswith(".gguf") or "/" in name

@@ -203,3 +203,44 @@ def test_the_instruction_set_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("GRETA_CPU_ISA", "mmx")
     with pytest.raises(BackendError, match="GRETA_CPU_ISA is 'mmx', expected portable, avx2 or avx512"):
         backend().open(config())
+
+
+def counting(says: str) -> str:
+    """A library that says how many kernels ran."""
+    return (
+        library()
+        + f"""
+#include <cstdio>
+greta_status greta_counters(greta_session *, greta_counter *counters, int32_t capacity, int32_t *count) {{
+  const int n = {says};
+  for (int i = 0; i < n && i < capacity; ++i) {{
+    std::snprintf(counters[i].kernel, sizeof counters[i].kernel, "kernel_%d", i);
+    counters[i].phase = GRETA_DECODE;
+    counters[i].calls = i + 1;
+  }}
+  *count = n;
+  return GRETA_OK;
+}}
+"""
+    )
+
+
+@pytest.mark.parametrize("kernels", [0, 1, 64, 65, 200])
+def test_no_kernel_is_cut_from_the_counters(tmp_path: Path, kernels: int) -> None:
+    with native.load(compile_library(tmp_path, counting(str(kernels)))).open(config()) as session:
+        assert session.counters() == {("decode", f"kernel_{i}"): i + 1 for i in range(kernels)}
+
+
+@pytest.mark.parametrize("says", ["-1", "70000", "2147483647", "capacity + 1"])
+def test_a_number_of_kernels_that_cannot_be(tmp_path: Path, says: str) -> None:
+    opened = native.load(compile_library(tmp_path, counting(says))).open(config())
+    with opened as session, pytest.raises(BackendError, match=r"kernels ran; expected 0 to 65536"):
+        session.counters()
+
+
+def test_a_library_that_is_refused_stays_mapped_too(tmp_path: Path) -> None:
+    """Its constructors have run, and what they started may still be running."""
+    path = compile_library(tmp_path, library(abi="99"), "librefused.so")
+    with pytest.raises(BackendMissing):
+        native.load(path)
+    assert "librefused.so" in Path("/proc/self/maps").read_text()

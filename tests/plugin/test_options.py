@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import shutil
+
 import pytest
 from greta_project import Project, case
 
 from pytest_greta.options import OPTIONS
 
-LIBRARY = "/somewhere/libmine.so"
+native = pytest.importorskip("_greta_native")
+LIBRARY = f"{next(iter(native.__path__))}/libgreta_attn.so"
+MODEL = "smollm2-135m"
 
 EFFECTS = [
     # option, value, environment, how the stub reports it
-    ("backend", "mine", {}, {"backend": "mine"}),
+    ("backend", "cpu", {}, {"backend": "cpu"}),
     ("library", LIBRARY, {}, {"library": LIBRARY, "backend": {"library": LIBRARY}}),
-    ("model", "tiny", {}, {"model": "tiny"}),
+    ("model", MODEL, {}, {"model": MODEL}),
     ("layers", "3,1", {"GRETA_TRACE_LAYERS": "3,1"}, {"layers": "(1, 3)"}),
     ("seed", "7", {"GRETA_SEED": "7"}, {"seed": 7}),
     ("trace", "full", {}, {"trace": "full"}),
@@ -148,6 +153,8 @@ def test_help_shows_each_option_its_variable_and_its_twin(project: Project) -> N
 
 
 def test_paths_of_an_ini_file_are_relative_to_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.path / "libs").mkdir()
+    shutil.copy(LIBRARY, project.path / "libs/mine.so")
     project.ini("greta_library = libs/mine.so", "greta_model = models/m.gguf", "greta_artifacts = out")
     project.cases(case("ok_1"))
     (project.path / "below").mkdir()
@@ -159,6 +166,7 @@ def test_paths_of_an_ini_file_are_relative_to_it(project: Project, monkeypatch: 
 
 
 def test_a_library_of_the_command_line_is_relative_to_the_caller(project: Project) -> None:
+    shutil.copy(LIBRARY, project.path / "mine.so")
     assert settings_of(project, "--greta-library", "mine.so")["library"] == str(project.path / "mine.so")
 
 
@@ -170,3 +178,63 @@ def test_settings_are_shown_once_and_only_with_cases(project: Project) -> None:
     assert len(lines) == 1
     assert "seed=3 (--greta-seed)" in lines[0]
     assert "lang=both" in lines[0]
+
+
+# ------------------------------------------------------------------------------------------------- names
+
+
+NAMES = [
+    ("backend", "cpv", "unknown backend 'cpv'; did you mean 'cpu'? known: cpu, mine, or {library: PATH}"),
+    ("model", "smolm2", "unknown model 'smolm2'*smollm2-135m*"),
+    ("library", "absent.so", "attention library */absent.so does not exist; give the path*"),
+    ("library", "a.greta.yaml", "*/a.greta.yaml cannot be loaded: *"),
+]
+HOOK = "def pytest_greta_backends(config): return {'mine': dict}"
+
+
+@pytest.mark.parametrize("how", ["option", "ini", "xdist"])
+@pytest.mark.parametrize(("name", "value", "said"), NAMES)
+def test_a_name_that_is_none_is_a_usage_error(project: Project, name: str, value: str, said: str, how: str) -> None:
+    project.conftest(HOOK).cases(case("ok_1"), case("ok_2"))
+    if how == "ini":
+        project.ini(f"greta_{name} = {value}")
+    given = [] if how == "ini" else [f"--greta-{name}={value}", "--greta-lang=en"]
+    result = project.run_apart("-n", "1", *given) if how == "xdist" else project.run(*given)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    source = f"ini greta_{name}" if how == "ini" else f"--greta-{name}"
+    result.stderr.fnmatch_lines([f"*{source}: {said.replace('[', '[[]')}"])
+    result.stderr.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_a_backend_of_the_users_own_and_an_absent_file_of_a_model_are_names(project: Project) -> None:
+    project.conftest(HOOK).cases(case("ok_1"))
+    project.run("--greta-backend=mine", "--greta-model=absent.gguf").assert_outcomes(passed=1)
+
+
+def test_wrong_names_do_not_matter_where_there_are_no_cases(project: Project) -> None:
+    project.pytester.makepyfile("def test_other(): pass")
+    project.run("--greta-backend=cpv", "--greta-library=absent.so").assert_outcomes(passed=1)
+
+
+def test_a_trace_without_a_folder_is_said_to_be_nowhere(project: Project) -> None:
+    project.cases(case("ok_1"))
+    said = "greta: --greta-trace: no trace is written without a folder; give --greta-artifacts=DIR too"
+    assert said in project.run("--greta-trace=stats").outlines
+    assert said not in project.run("--greta-trace=stats", "--greta-artifacts=out").outlines
+
+
+@pytest.mark.skipif(not importlib.metadata.entry_points(group="pytest11", name="greta"), reason="not installed")
+def test_a_path_that_pytest_took_for_one_of_tests(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Plugins are loaded after pytest has chosen its rootdir, so this can only be said."""
+    library = tmp_path_factory.mktemp("elsewhere") / "libmine.so"
+    shutil.copy(LIBRARY, library)
+    project.ini("greta_seed = 3").cases(case("ok_1"))
+    split = project.run_apart("--greta-library", str(library), "a.greta.yaml")
+    joined = project.run_apart(f"--greta-library={library}", "a.greta.yaml")
+    said = [line for line in split.outlines if line.endswith(f"write --greta-library={library}")]
+    assert len(said) == ("seed=3" not in split.stdout.str()), "said where, and only where, the ini file is lost"
+    assert not any("rootdir is" in line for line in joined.outlines)
+    assert "seed=3 (ini greta_seed)" in joined.stdout.str()
+    lost = project.run_apart("--greta-library", str(library))
+    lost.stdout.fnmatch_lines(["greta: pytest took the path*no ini file is read; write --greta-library=*/libmine.so"])

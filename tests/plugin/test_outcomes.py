@@ -25,8 +25,10 @@ def test_a_mismatch_fails_with_its_verdict_on_the_first_and_the_last_line(projec
 
 
 def test_the_line_that_reproduces_a_failure_carries_the_settings(project: Project) -> None:
-    result = project.cases(case("bad_2")).run("--greta-seed", "7", "--greta-model", "my model")
-    result.stdout.fnmatch_lines(["*pytest a.greta.yaml::bad_2::kv_aligned --greta-model='my model' --greta-seed=7"])
+    result = project.cases(case("bad_2")).run("--greta-seed", "7", "--greta-model", "my model.gguf")
+    result.stdout.fnmatch_lines(
+        ["*pytest a.greta.yaml::bad_2::kv_aligned --greta-model=*'*/my model.gguf' --greta-seed=7"]
+    )
 
 
 @pytest.mark.parametrize("args", [["-p", "no:xdist"], ["-n", "1"]])
