@@ -240,7 +240,9 @@ def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
         lse = [sm.lse, lse_det, *(a * total[..., 0] + b * total[..., 1] + c for a, b, c in _by_tier(d, t, n))]
 
         eta = p_type.smallest_normal if numerics.flush else 0.5 * p_type.smallest_subnormal
-        envelope = np.maximum(p_type.u * sm.p, np.minimum(sm.p, eta / (numerics.p_scale * sm.l)))
+        # with max_update none the kernel's l is sum exp(s), ours sum exp(s - m)
+        l_kernel = sm.l * np.exp(sm.m) if numerics.max_update == "none" else sm.l
+        envelope = np.maximum(p_type.u * sm.p, np.minimum(sm.p, eta / (numerics.p_scale * l_kernel)))
         pv = sm.p @ magnitudes
         out_det = spread[:, :, 2] + (OUT_DET * U + after) * size + envelope @ magnitudes
         out_det += _declared_value(numerics, act) * pv + floor(numerics)
