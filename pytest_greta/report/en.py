@@ -293,13 +293,13 @@ CATALOGUE: dict[str, str] = {
     "analyze.scope_model": "Full traces, checked anew in float64 with the model; kernels and tokens as recorded.",
     "analyze.model_mode": "--model goes with --mode kv_aligned: as_designed compares bytes and needs no model",
     "analyze.not_a_folder": "{path} is not a folder; give the folder that holds the *_trace.jsonl files",
+    "analyze.written": "written to",
     "analyze.skipped": "{count} traces of other modes in the folder were left out",
     # artifacts
-    "artifacts.file": "artifacts folder {path}: there is a file in the way; name another folder with --greta-artifacts",
-    "artifacts.denied": (
-        "artifacts folder {path} cannot be written ({error}); make it writable or use another --greta-artifacts"
-    ),
-    "artifacts.full": "cannot write {path}: the disk is full ({error}); free space or use another --greta-artifacts",
-    "artifacts.failed": "cannot write {path}: {error}; use another --greta-artifacts",
+    "artifacts.file": "{path}: there is a file in the way; name another place with {option}",
+    "artifacts.denied": ("{path} cannot be written ({error}); make it writable or use another {option}"),
+    "artifacts.full": "cannot write {path}: the disk is full ({error}); free space or use another {option}",
+    "artifacts.failed": "cannot write {path}: {error}; use another {option}",
+    "artifacts.output": "cannot write the output: {error}",
     "artifacts.unread": "cannot read {path}: {error}",
 }

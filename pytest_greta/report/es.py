@@ -307,18 +307,15 @@ CATALOGUE: dict[str, str] = {
     ),
     "analyze.model_mode": "--model va con --mode kv_aligned: as_designed compara bytes y no necesita modelo",
     "analyze.not_a_folder": "{path} no es una carpeta; indique la carpeta que contiene los archivos *_trace.jsonl",
+    "analyze.written": "escrito en",
     "analyze.skipped": "se omitieron {count} trazas de otros modos en la carpeta",
     # artefactos
-    "artifacts.file": (
-        "carpeta de artefactos {path}: hay un archivo en el medio; indique otra carpeta con --greta-artifacts"
-    ),
-    "artifacts.denied": (
-        "no se puede escribir en la carpeta de artefactos {path} ({error}); dele permisos o use otra con "
-        "--greta-artifacts"
-    ),
+    "artifacts.file": ("{path}: hay un archivo en el medio; indique otro lugar con {option}"),
+    "artifacts.denied": ("no se puede escribir en {path} ({error}); dele permisos o use otro lugar con {option}"),
     "artifacts.full": (
-        "no se puede escribir {path}: disco lleno ({error}); libere espacio o use otra con --greta-artifacts"
+        "no se puede escribir {path}: disco lleno ({error}); libere espacio o use otro lugar con {option}"
     ),
-    "artifacts.failed": "no se puede escribir {path}: {error}; use otra carpeta con --greta-artifacts",
+    "artifacts.failed": "no se puede escribir {path}: {error}; use otro lugar con {option}",
+    "artifacts.output": "no se puede escribir la salida: {error}",
     "artifacts.unread": "no se puede leer {path}: {error}",
 }
