@@ -34,6 +34,7 @@ from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult, from_plain, to_plain
 
 RESULTS = "results.jsonl"
+OPTION = "--greta-artifacts"
 MAX_NAME = 120
 """Bytes of a name made from ids; the longest suffix of ours fits into what file systems leave (255)."""
 
@@ -124,17 +125,20 @@ class RunFolder:
         write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: a kill at any moment leaves the old file or the new. Raises ``ArtifactError``."""
-    with replacing(path) as temporary:
+def write_atomic(path: Path, data: bytes, option: str = OPTION) -> None:
+    """Replace ``path`` by ``data``: a kill at any moment leaves the old file or the new. Raises ``ArtifactError``.
+
+    ``option``: the one that the user would change, named in the error.
+    """
+    with replacing(path, option) as temporary:
         temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, option: str = OPTION) -> Iterator[Path]:
     """A path to write to; what is there at the end is flushed to the disk and takes the place of ``path``."""
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"  # in the same folder: a rename within one file system
-    with _explained(path):
+    with _explained(path, option):
         try:
             yield temporary
             with temporary.open("rb") as file:
@@ -182,7 +186,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, option: str = OPTION) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -194,7 +198,7 @@ def _explained(path: Path) -> Iterator[None]:
             key = "artifacts.denied"
         else:
             key = "artifacts.failed"
-        raise ArtifactError(_both(key, path=clean(str(path)), error=_why(error))) from error
+        raise ArtifactError(_both(key, path=clean(str(path)), error=_why(error), option=option)) from error
 
 
 def _both(key: str, **values: object) -> str:

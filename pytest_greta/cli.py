@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+FAILED, BROKEN_PIPE = 1, 128 + 13
+"""Exit codes: the output could not be written; its reader went away (SIGPIPE, as a shell reports it)."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         "¿la diferencia entre prefill y decode es redondeo o un error?",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"pytest-greta {_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cli_analyze.add_parser(subparsers)
     cli_model.add_parser(subparsers)
@@ -26,13 +35,39 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; 2 is a usage error, as argparse has it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes, and no traceback
     args = build_parser().parse_args(argv)
     try:
         code: int = args.func(args)
-    except BrokenPipeError:  # the reader (head, less) went away: not our error, and no traceback
-        sys.stderr.close()
-        return 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (head, less) went away: as other programs end then, and no traceback
+        _drop_output()
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None:  # not of the output
+            raise
+        _drop_output()
+        from pytest_greta.report.messages import prose
+
+        for line in prose("artifacts.output", "both", error=error.strerror or error):
+            print(f"greta: {line}", file=sys.stderr)
+        return FAILED
     return code
+
+
+def _drop_output() -> None:
+    """What is left in the buffer goes nowhere: Python would try once more at its end, and print a traceback."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _version() -> str:
+    try:
+        return metadata.version("pytest-greta")
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "?"
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def _analyze(args: argparse.Namespace) -> int:
     from pytest_greta.artifacts import ArtifactError
     from pytest_greta.engine.load import load_source
     from pytest_greta.engine.store import ModelError, ModelMissing
-    from pytest_greta.report.messages import prose
+    from pytest_greta.report.messages import prose, say
     from pytest_greta.report.terminal import summary
     from pytest_greta.report.text import clean
 
@@ -69,7 +69,11 @@ def _analyze(args: argparse.Namespace) -> int:
         _write(args, results, notes, code)
     except ArtifactError as error:
         return _usage([str(error)])
-    print("\n".join([summary(results, lang=lang), "", *notes, str(args.output)]))
+    written = f"{say('analyze.written', lang)}: {clean(str(args.output))}"
+    if any(args.traces_dir.glob(PATTERN)):
+        print("\n".join([summary(results, lang=lang), "", *notes, written]))
+    else:  # nothing was judged: no table of nothing
+        print("\n".join([*prose("breach.no_records", lang, path=clean(str(args.traces_dir))), written]))
     return code
 
 
@@ -143,11 +147,12 @@ def _write(args: argparse.Namespace, results: list[ProbeResult], notes: list[str
         analysis_file=args.tsv.name if args.tsv else "",
         notes=notes,
     )
-    write_atomic(args.output, report.encode("utf-8", "backslashreplace"))
+    write_atomic(args.output, report.encode("utf-8", "backslashreplace"), "--output")
     if args.tsv:
-        write_atomic(args.tsv, analysis(results).encode("utf-8", "backslashreplace"))
+        write_atomic(args.tsv, analysis(results).encode("utf-8", "backslashreplace"), "--tsv")
     if args.json:
-        write_atomic(args.json, json_line({"mode": args.mode, "exit_code": code, "results": to_plain(results)}))
+        line = json_line({"mode": args.mode, "exit_code": code, "results": to_plain(results)})
+        write_atomic(args.json, line, "--json")
 
 
 def _usage(lines: list[str]) -> int:

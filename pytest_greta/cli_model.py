@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_greta.texts import SaidError
 
+SYNTHETIC = "synthetic"
 OK, FAILED, UNKNOWN, NOT_HERE = 0, 1, 2, 3
 """Exit codes: done; wrong file or failed download; no such name (usage); a downloader or an extra is not installed."""
 
@@ -70,29 +71,29 @@ def _list(_args: argparse.Namespace) -> int:
 
     _say("folder", path=cache_dir())
     print()
-    print(tabulate(list(_rows()), headers=["model", "size", "state / estado", "path"], disable_numparse=True))
+    print(tabulate(list(_rows()), headers=["model / modelo", "size / tamaño", "state / estado"], disable_numparse=True))
     print()
     _say("to_pull")
     return OK
 
 
-def _rows() -> Iterator[tuple[str, str, str, str]]:
-    """Known models, then the float32 weights in the cache (of whatever model)."""
+def _rows() -> Iterator[tuple[str, str, str]]:
+    """The synthetic model, known ones, then the float32 weights in the cache (of whatever model)."""
     from pytest_greta.engine.pull import is_pulled
     from pytest_greta.engine.store import cache_dir, known_models, model_path
 
     folder = cache_dir()
     weights = list((folder / "weights").glob("*.safetensors"))
+    yield SYNTHETIC, "-", _label("built_in")
     for model in known_models().values():
         path = model_path(model)
         state = "absent" if not path.is_file() else "ready" if is_pulled(model) else "wrong"
-        where = str(path.relative_to(folder)) if path.is_file() else ""
-        yield model.name, _size(model.size), _label(state), where
+        yield model.name, _size(model.size), _label(state)
     names = {model.sha256: model.name for model in known_models().values()}
     for path in sorted(weights):
         sha256 = path.name.partition(".")[0]
         name = f"{names.get(sha256, sha256[:12])} (float32)"
-        yield name, _size(path.stat().st_size), _label("ready"), f"weights/{path.name[:12]}..."
+        yield name, _size(path.stat().st_size), _label("ready")
 
 
 def _label(state: str) -> str:
@@ -102,11 +103,11 @@ def _label(state: str) -> str:
 def _info(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from pytest_greta.engine.gguf import load_gguf
-    from pytest_greta.engine.store import ModelError, ModelMissing, resolve
+    from pytest_greta.engine.load import load_source
+    from pytest_greta.engine.store import ModelError, ModelMissing
 
     try:
-        source = load_gguf(resolve(args.name, others=()))
+        source = load_source(args.name)
     except ModelMissing as error:
         return _fail(error, NOT_HERE)
     except ModelError as error:
@@ -124,13 +125,18 @@ def _info(args: argparse.Namespace) -> int:
         ("RMS eps", f"{c.rms_eps:g}"),
         ("context / contexto", c.context),
         ("vocabulary / vocabulario", c.vocab),
-        ("tied output / salida compartida", "yes / sí" if extras["tied"] else "no"),
-        ("tensors / tensores", extras["file_type"]),
-        ("licence / licencia", extras["licence"] or "?"),
-        ("sha256", extras["sha256"]),
-        ("file / archivo", extras["path"]),
-        ("float32 weights / pesos float32", "\n".join(extras["cache"].lines("both"))),
     ]
+    if "path" in extras:
+        rows += [
+            ("tied output / salida compartida", "yes / sí" if extras["tied"] else "no"),
+            ("tensors / tensores", extras["file_type"]),
+            ("licence / licencia", extras["licence"] or "?"),
+            ("sha256", extras["sha256"]),
+            ("file / archivo", extras["path"]),
+            ("float32 weights / pesos float32", "\n".join(extras["cache"].lines("both"))),
+        ]
+    else:
+        rows.append(("origin / origen", source.origin))
     print(tabulate(rows, tablefmt="plain", disable_numparse=True))
     return OK
 

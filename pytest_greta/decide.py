@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.report.causes import likely_causes
+from pytest_greta.report.pick import differing
 from pytest_greta.trace.records import phase_of
 from pytest_greta.trace.stages import order
 from pytest_greta.verdict import (
@@ -159,18 +160,13 @@ def _first_failure(
     if culprit.stage in ATTENTION:
         causes = (*causes, *_who(culprit.layer, wrong))
     worst = max(same, key=lambda c: c.rho)
-    hashes = next(
-        (
-            (b.left_hash, b.right_hash)
-            for b in compared
-            if (b.layer, b.stage) == (culprit.layer, culprit.stage) and not b.equal
-        ),
-        None,
-    )
+    phase = "both" if len(phases) == 2 else phases.pop()
+    shown = differing(compared, culprit.layer, culprit.stage, phase)
+    hashes = (shown.left_hash, shown.right_hash) if shown is not None and not shown.equal else None
     return FirstFailure(
         culprit.layer,
         culprit.stage,
-        "both" if len(phases) == 2 else phases.pop(),
+        phase,
         tuple(sorted({p for c in same for p in c.positions})),
         tuple(sorted({h for c in same for h in c.heads})),
         worst.rho,

@@ -54,8 +54,8 @@ def seconds(value: str) -> float:
         number = float(value)
     except ValueError:
         number = 0.0
-    if not 0 < number < 1e9:
-        raise ValueError("> 0 s")
+    if not 0 < number <= 1e9:
+        raise ValueError("> 0 s, <= 1e9 s")
     return number
 
 

@@ -559,6 +559,8 @@ def test_no_records(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "no trace records" in out
     assert "no hay registros" in out
+    assert "INCONCLUSIVE" not in out
+    assert len(out.splitlines()) == 3
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"])
@@ -591,6 +593,18 @@ def test_an_output_that_cannot_be_written(tmp_path, runs, capsys):
     path = save(tmp_path, runs["kv_aligned"])
     assert analyze(path, "kv_aligned", "--json", str(path / "x.json")) == cli_analyze.USAGE
     assert "greta analyze:" in capsys.readouterr().err
+    (path.parent / "file").write_text("x")
+    assert analyze(path, "kv_aligned", "--tsv", str(path.parent / "file" / "x.tsv")) == cli_analyze.USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("greta analyze: ")
+    assert "with --tsv" in error
+    assert "--greta-artifacts" not in error
+
+
+def test_it_says_where_the_report_is(tmp_path, runs, capsys):
+    path = save(tmp_path, runs["kv_aligned"])
+    analyze(path, "kv_aligned")
+    assert f"written to / escrito en: {path.parent / 'REPORT.md'}" in capsys.readouterr().out
 
 
 def test_only_traces_of_the_mode_are_judged(tmp_path, runs, capsys):

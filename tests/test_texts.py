@@ -22,7 +22,7 @@ SOURCE = "\n".join(p.read_text("utf-8") for p in PACKAGE.rglob("*.py") if PAIRS 
 SCHEMA = (PACKAGE / "cases" / "case.schema.json").read_text("utf-8")
 
 BUILT = r"schema\.(string|integer|number|array|object|minimum|exclusiveMinimum|maximum)|pull\.(there|pulling|pulled"
-BUILT += r"|folder|to_pull|ready|absent|wrong)"
+BUILT += r"|folder|to_pull|ready|absent|wrong|built_in)"
 """Keys that the code puts together: of JSON Schema's words, and of what ``greta model`` says."""
 
 ALIKE = {"or", "and"}

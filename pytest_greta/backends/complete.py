@@ -27,6 +27,8 @@ from pytest_greta.dtypes import DTYPES, DType
 from pytest_greta.engine.rope import rotate
 from pytest_greta.texts import text
 
+_FLOATS = frozenset({np.dtype(np.float64), *(dtype.numpy for dtype in DTYPES.values())})
+
 
 class Completed:
     """An ``AttentionSession`` that adds RoPE, call counts and, for a stateless library, the cache."""
@@ -66,14 +68,14 @@ class Completed:
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise BackendError("GRETA_INTERNAL", text("backend.attend_pair", name=self._name, got=_described(result)))
         rows = (batch.n_tokens, c.n_heads)
-        expected = {
-            "out": (DTYPES[c.act_dtype].numpy, (*rows, c.head_dim_v)),
-            "lse": (np.dtype(np.float32), rows),
-        }
+        act = DTYPES[c.act_dtype].numpy
+        expected = {"out": (act, (*rows, c.head_dim_v)), "lse": (np.dtype(np.float32), rows)}
         for (name, (dtype, shape)), array in zip(expected.items(), result, strict=True):
             if name == "lse" and array is None:
                 continue
-            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+            # another float type of out is for the evidence rules to judge: the run then says that it compared nothing
+            fits = isinstance(array, np.ndarray) and (array.dtype in _FLOATS if name == "out" else array.dtype == dtype)
+            if not fits or array.shape != shape:
                 words = {"array": name, "got": _described(array), "expected": f"{dtype} {list(shape)}"}
                 raise BackendError("GRETA_INTERNAL", text("backend.attend_array", name=self._name, **words))
         out, lse = result

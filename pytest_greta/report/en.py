@@ -10,6 +10,21 @@ CATALOGUE: dict[str, str] = {
     "word.none": "none",
     "word.expected": "expected",
     "word.unexpected": "unexpected",
+    "word.unasserted": "not asserted",
+    "word.inconclusive": "inconclusive",
+    "word.open": "open",
+    "word.both_phases": "both",
+    "word.no_head": "none",
+    "word.off": "off",
+    "word.engine": "the harness",
+    "word.passed": "passed",
+    "word.failed": "failed",
+    "word.origin": "source",
+    "word.derived": "derived",
+    "word.mend": "to run them",
+    "word.rho_first": "first failure",
+    "word.or": "or",
+    "word.nothing": "nothing",
     "word.not_run": "not run",
     "word.case": "case",
     "word.mode": "mode",
@@ -67,6 +82,7 @@ CATALOGUE: dict[str, str] = {
     "summary.counts": "probes: {total} ({passed} passed, {failed} failed, {not_run} not run)",
     "summary.expected": "expected mismatches: {count} {scenario} in mode as_designed: drift travels there, by design",
     "summary.expected_faults": "injected faults found where they were planted: {count}",
+    "summary.unasserted": "mismatches that no test asserted: {count} (not asserted)",
     "summary.suspect": "finding SUSPECT, {count}: beyond the first tier of the bound only, within the second",
     "summary.indicators": "indicators (probes without an injected fault)",
     "summary.indicators_note": (
@@ -83,6 +99,7 @@ CATALOGUE: dict[str, str] = {
     "hypothesis.H0": "H0 kept: all drift seen is structural (probes judged: {judged})",
     "hypothesis.H1": "H0 rejected, H1: {rejecting} of {judged} probes show a real mismatch",
     "hypothesis.open": "H0 / H1 open: nothing could be concluded",
+    "hypothesis.none": "no probe counts for H0 / H1: all have an injected fault",
     "hypothesis.faults": "probes with an injected fault do not count for H0 / H1",
     # one sentence a verdict
     "verdict.ALIGNED": "prefill and decode agree byte for byte",
@@ -96,8 +113,16 @@ CATALOGUE: dict[str, str] = {
     ),
     "verdict.INCONCLUSIVE": "nothing can be concluded: {reason}",
     "verdict.not_run": "not run: {reason}",
-    "failure.expected": "the case expects: {expected}",
+    "failure.unmet": "expected {wanted}, found {found}",
     "failure.missed": "the verdict is not the one that the case expects",
+    "failure.contract": "contract {contract} broken: the bytes of the two paths differ",
+    "failure.contract_at": (
+        "contract {contract} broken: first differing stage {stage} in layer {layer}, {left} against {right}, position "
+        "{position}"
+    ),
+    "failure.contract_head": "contract {contract} broken",
+    "failure.head_layer": "layer {layer}",
+    "failure.head_stage": "stage {stage}",
     "failure.limit": "{rho} times the bound (1 is the limit)",
     "failure.where_model": "outside the layers",
     "failure.compared": "{stages} stages, {rows} rows, {elements} elements compared; weights: {weights}",
@@ -180,6 +205,7 @@ CATALOGUE: dict[str, str] = {
     "cause.as_designed": "rounding: the two phases run different kernels, and drift travels from there on",
     "cause.shape": "the two paths give rows of different shapes",
     "cause.not_finite": "a value is not finite: an overflow, or memory that was never written",
+    "cause.library_not_finite": "the library returned NaN or inf",
     "cause.dead_row": "the row is all zero on one path only: it was never written",
     "who.decode_kernel": "to blame: the decode kernel, which is wrong over the prefill run's cache too",
     "who.decode_run": (
@@ -189,6 +215,19 @@ CATALOGUE: dict[str, str] = {
     "who.prefill_kernel": "to blame: the prefill kernel",
     "who.both_separately": "to blame: both phases, each for itself",
     "who.both": "to blame: both phases, in the same way",
+    # what fits a wrong attention, and other notes of the checks: matched by their English words (see notes.py)
+    "note.kv_head": "fits kv head {other} in place of {own}",
+    "note.without_last": "fits without the last key",
+    "note.without_first": "fits without the first key",
+    "note.one_after": "fits with one key after the end",
+    "note.one_before": "fits with one key before the start",
+    "note.never_written": "fits with one key that was never written",
+    "note.scale_one": "fits softmax scale 1",
+    "note.scale_doubled": "fits softmax scale doubled",
+    "note.scale_twice": "fits softmax scale applied twice",
+    "note.scale_times": "fits softmax scale times {factor}",
+    "note.part": "part {part}",
+    "note.no_power": "no power from position {position} on: the float32 angle itself is off by a radian there",
     # Markdown report
     "report.title": "{suite}: {mode} probe report",
     "report.1": "Executive summary",
@@ -227,6 +266,7 @@ CATALOGUE: dict[str, str] = {
     "report.conclusion.H1": (
         "{rejecting} of {judged} probes show a real mismatch; the first is {case} {mode}: {sentence}."
     ),
+    "report.conclusion.none": "Every probe has an injected fault: none counts for H0 / H1.",
     "report.conclusion.open": "No probe reached a conclusion; the reasons are in section 2.",
     "report.conclusion.inconclusive": "Inconclusive probes: {count}; they say neither pass nor fail.",
     "recommend.ALIGNED": "ALIGNED ({count}): nothing to do; keep the case as a guard.",
@@ -253,13 +293,13 @@ CATALOGUE: dict[str, str] = {
     "analyze.scope_model": "Full traces, checked anew in float64 with the model; kernels and tokens as recorded.",
     "analyze.model_mode": "--model goes with --mode kv_aligned: as_designed compares bytes and needs no model",
     "analyze.not_a_folder": "{path} is not a folder; give the folder that holds the *_trace.jsonl files",
+    "analyze.written": "written to",
     "analyze.skipped": "{count} traces of other modes in the folder were left out",
     # artifacts
-    "artifacts.file": "artifacts folder {path}: there is a file in the way; name another folder with --greta-artifacts",
-    "artifacts.denied": (
-        "artifacts folder {path} cannot be written ({error}); make it writable or use another --greta-artifacts"
-    ),
-    "artifacts.full": "cannot write {path}: the disk is full ({error}); free space or use another --greta-artifacts",
-    "artifacts.failed": "cannot write {path}: {error}; use another --greta-artifacts",
+    "artifacts.file": "{path}: there is a file in the way; name another place with {option}",
+    "artifacts.denied": ("{path} cannot be written ({error}); make it writable or use another {option}"),
+    "artifacts.full": "cannot write {path}: the disk is full ({error}); free space or use another {option}",
+    "artifacts.failed": "cannot write {path}: {error}; use another {option}",
+    "artifacts.output": "cannot write the output: {error}",
     "artifacts.unread": "cannot read {path}: {error}",
 }

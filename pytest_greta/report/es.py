@@ -10,6 +10,21 @@ CATALOGUE: dict[str, str] = {
     "word.none": "ninguno",
     "word.expected": "esperado",
     "word.unexpected": "inesperado",
+    "word.unasserted": "no afirmado",
+    "word.inconclusive": "no concluyente",
+    "word.open": "sin decidir",
+    "word.both_phases": "ambas",
+    "word.no_head": "ninguna",
+    "word.off": "apagado",
+    "word.engine": "el arnés",
+    "word.passed": "aprobada",
+    "word.failed": "fallida",
+    "word.origin": "origen",
+    "word.derived": "derivado",
+    "word.mend": "para ejecutarlos",
+    "word.rho_first": "primer fallo",
+    "word.or": "o",
+    "word.nothing": "nada",
     "word.not_run": "no ejecutado",
     "word.case": "caso",
     "word.mode": "modo",
@@ -63,12 +78,13 @@ CATALOGUE: dict[str, str] = {
     "word.library_source": "biblioteca",
     "word.declared_source": "declarado, llamadas contadas por el arnés",
     # resumen en la terminal
-    "summary.folded": "sin mostrar: {count} más ({passed} aprobadas, {failed} fallidas)",
-    "summary.counts": "sondas: {total} ({passed} aprobadas, {failed} fallidas, {not_run} no ejecutadas)",
+    "summary.folded": "sin mostrar: {count} más (aprobadas: {passed}, fallidas: {failed})",
+    "summary.counts": "sondas: {total} (aprobadas: {passed}, fallidas: {failed}, no ejecutadas: {not_run})",
     "summary.expected": (
         "discrepancias esperadas: {count} {scenario} en modo as_designed: allí el drift se propaga, por diseño"
     ),
     "summary.expected_faults": "fallos inyectados hallados donde se plantaron: {count}",
+    "summary.unasserted": "discrepancias que ninguna prueba afirmó: {count} (no afirmado)",
     "summary.suspect": "hallazgo SUSPECT, {count}: fuera solo del primer nivel de la cota, dentro del segundo",
     "summary.indicators": "indicadores (sondas sin fallo inyectado)",
     "summary.indicators_note": (
@@ -83,8 +99,9 @@ CATALOGUE: dict[str, str] = {
     "indicator.v": "consistencia de hash de V",
     "indicator.kv": "K-V alineados",
     "hypothesis.H0": "H0 se mantiene: todo el drift visto es estructural (sondas juzgadas: {judged})",
-    "hypothesis.H1": "H0 rechazada, H1: {rejecting} de {judged} sondas muestran una discrepancia real",
+    "hypothesis.H1": "H0 rechazada, H1: sondas con una discrepancia real: {rejecting} de {judged}",
     "hypothesis.open": "H0 / H1 sin decidir: no se pudo concluir nada",
+    "hypothesis.none": "ninguna sonda cuenta para H0 / H1: todas tienen un fallo inyectado",
     "hypothesis.faults": "las sondas con un fallo inyectado no cuentan para H0 / H1",
     # una frase por veredicto
     "verdict.ALIGNED": "prefill y decode coinciden byte a byte",
@@ -98,8 +115,16 @@ CATALOGUE: dict[str, str] = {
     ),
     "verdict.INCONCLUSIVE": "no se puede concluir nada: {reason}",
     "verdict.not_run": "no ejecutado: {reason}",
-    "failure.expected": "el caso espera: {expected}",
+    "failure.unmet": "se esperaba {wanted}; se encontró {found}",
     "failure.missed": "el veredicto no es el que el caso espera",
+    "failure.contract": "contrato {contract} roto: los bytes de los dos caminos difieren",
+    "failure.contract_at": (
+        "contrato {contract} roto: la primera etapa que difiere es {stage} en la capa {layer}, {left} frente a "
+        "{right}, posición {position}"
+    ),
+    "failure.contract_head": "contrato {contract} roto",
+    "failure.head_layer": "capa {layer}",
+    "failure.head_stage": "etapa {stage}",
     "failure.limit": "{rho} veces la cota (el límite es 1)",
     "failure.where_model": "fuera de las capas",
     "failure.compared": "{stages} etapas, {rows} filas, {elements} elementos comparados; pesos: {weights}",
@@ -189,6 +214,7 @@ CATALOGUE: dict[str, str] = {
     "cause.as_designed": "redondeo: las dos fases corren kernels distintos, y desde allí el drift se propaga",
     "cause.shape": "los dos caminos dan filas de forma distinta",
     "cause.not_finite": "un valor no es finito: un desborde, o memoria que nunca se escribió",
+    "cause.library_not_finite": "la biblioteca devolvió NaN o inf",
     "cause.dead_row": "la fila es toda ceros en un solo camino: nunca se escribió",
     "who.decode_kernel": "responsable: el kernel de decode, que falla también sobre la caché de la corrida de prefill",
     "who.decode_run": (
@@ -198,6 +224,19 @@ CATALOGUE: dict[str, str] = {
     "who.prefill_kernel": "responsable: el kernel de prefill",
     "who.both_separately": "responsables: ambas fases, cada una por su cuenta",
     "who.both": "responsables: ambas fases, del mismo modo",
+    # qué explica una atención errónea, y otras notas de las verificaciones
+    "note.kv_head": "encaja con la cabeza kv {other} en lugar de la {own}",
+    "note.without_last": "encaja sin la última clave",
+    "note.without_first": "encaja sin la primera clave",
+    "note.one_after": "encaja con una clave después del final",
+    "note.one_before": "encaja con una clave antes del comienzo",
+    "note.never_written": "encaja con una clave que nunca se escribió",
+    "note.scale_one": "encaja con una escala del softmax de 1",
+    "note.scale_doubled": "encaja con la escala del softmax duplicada",
+    "note.scale_twice": "encaja con la escala del softmax aplicada dos veces",
+    "note.scale_times": "encaja con la escala del softmax por {factor}",
+    "note.part": "parte {part}",
+    "note.no_power": "sin poder desde la posición {position}: allí el ángulo float32 mismo se aparta un radián",
     # informe en Markdown
     "report.title": "{suite}: informe de la sonda {mode}",
     "report.1": "Resumen ejecutivo",
@@ -237,8 +276,9 @@ CATALOGUE: dict[str, str] = {
         "Las {judged} sondas juzgadas están alineadas o tienen solo drift estructural: nada que corregir."
     ),
     "report.conclusion.H1": (
-        "{rejecting} de {judged} sondas muestran una discrepancia real; la primera es {case} {mode}: {sentence}."
+        "Sondas con una discrepancia real: {rejecting} de {judged}; la primera es {case} {mode}: {sentence}."
     ),
+    "report.conclusion.none": "Todas las sondas tienen un fallo inyectado: ninguna cuenta para H0 / H1.",
     "report.conclusion.open": "Ninguna sonda llegó a una conclusión; los motivos están en la sección 2.",
     "report.conclusion.inconclusive": "Sondas no concluyentes: {count}; no dicen ni que pasa ni que falla.",
     "recommend.ALIGNED": "ALIGNED ({count}): nada que hacer; conservar el caso como guardia.",
@@ -267,18 +307,15 @@ CATALOGUE: dict[str, str] = {
     ),
     "analyze.model_mode": "--model va con --mode kv_aligned: as_designed compara bytes y no necesita modelo",
     "analyze.not_a_folder": "{path} no es una carpeta; indique la carpeta que contiene los archivos *_trace.jsonl",
+    "analyze.written": "escrito en",
     "analyze.skipped": "se omitieron {count} trazas de otros modos en la carpeta",
     # artefactos
-    "artifacts.file": (
-        "carpeta de artefactos {path}: hay un archivo en el medio; indique otra carpeta con --greta-artifacts"
-    ),
-    "artifacts.denied": (
-        "no se puede escribir en la carpeta de artefactos {path} ({error}); dele permisos o use otra con "
-        "--greta-artifacts"
-    ),
+    "artifacts.file": ("{path}: hay un archivo en el medio; indique otro lugar con {option}"),
+    "artifacts.denied": ("no se puede escribir en {path} ({error}); dele permisos o use otro lugar con {option}"),
     "artifacts.full": (
-        "no se puede escribir {path}: disco lleno ({error}); libere espacio o use otra con --greta-artifacts"
+        "no se puede escribir {path}: disco lleno ({error}); libere espacio o use otro lugar con {option}"
     ),
-    "artifacts.failed": "no se puede escribir {path}: {error}; use otra carpeta con --greta-artifacts",
+    "artifacts.failed": "no se puede escribir {path}: {error}; use otro lugar con {option}",
+    "artifacts.output": "no se puede escribir la salida: {error}",
     "artifacts.unread": "no se puede leer {path}: {error}",
 }

@@ -96,6 +96,9 @@ def _executive(results: Sequence[ProbeResult], lang: Lang, notes: Sequence[str])
         not_run=counts["not_run"],
     )
     lines += paragraph(f"hypothesis.{session.state}", lang, judged=session.judged, rejecting=len(session.rejecting))
+    unasserted = sum(map(pick.is_unasserted, results))
+    if unasserted:
+        lines += paragraph("summary.unasserted", lang, count=unasserted)
     for note in notes:
         lines += [f"- {escape(note)}"]
     return [*lines, ""] if notes else lines
@@ -121,7 +124,7 @@ def _by_mode(results: Sequence[ProbeResult], lang: Lang, analysis_file: str) -> 
 
 def _row(result: ProbeResult, lang: Lang) -> list[str]:
     verdict, failure = result.verdict, result.verdict.first_failure if result.verdict else None
-    outcome = say("word.expected", lang) if pick.is_expected(result) else escape(result.outcome)
+    outcome = say((pick.marks(result) or [f"word.{result.outcome}"])[0], lang)
     if result.fault:
         outcome += f" ({say('word.fault', lang)}: {escape(result.fault)})"
     return [
@@ -166,7 +169,7 @@ def _side_by_side(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     def cell(result: ProbeResult) -> str:
         failure = result.verdict.first_failure if result.verdict else None
         where = f" ({escape(pick.place(failure))})" if failure else ""
-        expected = f", {say('word.expected', lang)}" if pick.is_expected(result) else ""
+        expected = "".join(f", {say(mark, lang)}" for mark in pick.marks(result))
         return escape(pick.title(result)) + where + expected
 
     rows = []
@@ -193,7 +196,7 @@ def _interpretation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
 def _hypotheses(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     session = pick.hypothesis(results)
     lines = paragraph(f"hypothesis.{session.state}", lang, judged=session.judged, rejecting=len(session.rejecting))
-    if session.faults:
+    if session.faults and session.state != "none":
         lines += paragraph("hypothesis.faults", lang)
     kernels: Counter[tuple[str, ...]] = Counter()
     stages = rows = elements = 0
@@ -217,7 +220,12 @@ def _hypotheses(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     )
     if kernels:
         headers = [say(f"word.{w}", lang) for w in ("path", "phase", "library", "kernel", "source", "calls")]
-        lines += table(headers, ([*map(escape, key), str(calls)] for key, calls in sorted(kernels.items())))
+        words = {"library": "word.library_source", "derived": "word.derived"}
+        rows_ = (
+            [*map(escape, key[:-1]), say(words.get(key[-1], "word.declared_source"), lang), str(calls)]
+            for key, calls in sorted(kernels.items())
+        )
+        lines += table(headers, rows_)
     else:
         lines += paragraph("failure.no_kernels", lang)
     return lines

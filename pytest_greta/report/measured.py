@@ -75,7 +75,7 @@ def attention(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     lines: list[str] = []
     left_out = 0
     budget = ROWS
-    headers = [say(f"word.{w}", lang) for w in ("layer", "stage", "path", "min", "max", "mean")] + ["source"]
+    headers = [say(f"word.{w}", lang) for w in ("layer", "stage", "path", "min", "max", "mean", "origin")]
     for result in results:
         shown = result.stats[:budget]
         budget -= len(shown)
@@ -88,7 +88,7 @@ def attention(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
                     escape(s.stage),
                     escape(s.path),
                     *(number(v) for v in (s.min, s.max, s.mean)),
-                    escape(s.source),
+                    say("word.derived", lang) if s.source == "derived" else escape(s.source),
                 ]
                 for s in shown
             )

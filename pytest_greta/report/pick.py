@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_greta.checks.result import StageCheck
+from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.report.text import clean, number
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.paths import phase_of
-from pytest_greta.trace.stages import MODEL
+from pytest_greta.trace.stages import MODEL, order
 from pytest_greta.verdict import (
     ATTENTION_COMPUTATION_MISMATCH,
     INCONCLUSIVE,
@@ -52,7 +52,22 @@ def worst_first(results: Iterable[ProbeResult]) -> list[ProbeResult]:
 
 def is_expected(result: ProbeResult) -> bool:
     """Not a PASS, and just what the case expects: shown as "expected / esperado"."""
+    return bool(result.expected) and _passed_without_pass(result)
+
+
+def is_unasserted(result: ProbeResult) -> bool:
+    """Not a PASS, of a probe that expects nothing (the API's): its test went on without ``assert_aligned``."""
+    return not result.expected and _passed_without_pass(result)
+
+
+def _passed_without_pass(result: ProbeResult) -> bool:
     return result.outcome == "passed" and result.verdict is not None and result.verdict.status != PASS
+
+
+def marks(result: ProbeResult) -> list[str]:
+    """The key of the word that stands beside the verdict, if any."""
+    kinds = (("expected", is_expected), ("unasserted", is_unasserted), ("unexpected", is_unexpected))
+    return [f"word.{name}" for name, holds in kinds if holds(result)]
 
 
 def is_unexpected(result: ProbeResult) -> bool:
@@ -69,7 +84,8 @@ def expected_mismatches(results: Iterable[ProbeResult]) -> list[ProbeResult]:
 class Session:
     """H0 / H1 over a whole run; probes with an injected fault and expected as_designed mismatches do not reject."""
 
-    state: Literal["H0", "H1", "open"]
+    state: Literal["H0", "H1", "none", "open"]
+    """``none``: probes were judged, and all have an injected fault."""
     judged: int
     rejecting: tuple[ProbeResult, ...]
     faults: int
@@ -84,8 +100,25 @@ def hypothesis(results: Sequence[ProbeResult]) -> Session:
         and r.verdict.status == KV_MISMATCH
         and not (r.mode == "as_designed" and r.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH)
     )
-    state: Literal["H0", "H1", "open"] = "H1" if rejecting else "H0" if judged else "open"
-    return Session(state, len(judged), rejecting, sum(1 for r in results if r.fault and r.verdict is not None))
+    probes = [r for r in results if r.verdict is not None]
+    planted = [r for r in probes if r.fault]
+    concluded = any(r.verdict.status != INCONCLUSIVE for r in planted if r.verdict)
+    only_faults = concluded and len(planted) == len(probes)
+    state: Literal["H0", "H1", "none", "open"] = (
+        "H1" if rejecting else "H0" if judged else "none" if only_faults else "open"
+    )
+    return Session(state, len(judged), rejecting, len(planted))
+
+
+def differing(checks: Iterable[ByteCheck], layer: int, stage: str, phase: str) -> ByteCheck | None:
+    """The byte comparison of a stage that shows what differs: that of the failing phase before that of another."""
+    sides = {"prefill": ("prefix",), "decode": ("decode",)}.get(phase, ("prefix", "decode"))
+    found = [check for check in checks if (check.layer, check.stage) == (layer, stage)]
+    return min(found, key=lambda check: (check.right not in sides, check.equal), default=None)
+
+
+def in_order(check: ByteCheck) -> tuple[tuple[int, int], bool]:
+    return order(check.layer, check.stage), check.right == "decode"
 
 
 def guilty_check(result: ProbeResult) -> StageCheck | None:

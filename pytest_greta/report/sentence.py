@@ -22,8 +22,17 @@ def sentence(result: ProbeResult, language: str) -> str:
         language,
         layer=layer_text(failure.layer) if failure else "?",
         stage=clean(failure.stage) if failure else "?",
-        phase=failure.phase if failure else "?",
+        phase=phase_text(failure.phase, language) if failure else "?",
     )
+
+
+def phase_text(phase: str, language: str) -> str:
+    return translate("word.both_phases", language) if phase == "both" else clean(phase)
+
+
+def _plain(value: object) -> str:
+    """Sequences as words, not as Python writes them."""
+    return ", ".join(map(_plain, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def reasons(verdict: Verdict, language: str) -> list[str]:
@@ -31,7 +40,7 @@ def reasons(verdict: Verdict, language: str) -> list[str]:
     said = []
     for breach in verdict.evidence.breaches:
         key = f"breach.{breach.key}"
-        values = {name: clean(str(value)) for name, value in breach.values.items()}
+        values = {name: clean(_plain(value)) for name, value in breach.values.items()}
         said.append(translate(key, language, **values) if known(key) else clean(f"{breach.key} {values or ''}").strip())
     words = (verdict.reason_es if language == "es" else "") or verdict.reason
     return list(dict.fromkeys(said)) or ([clean(words)] if words else [])

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pytest_greta.report import pick
-from pytest_greta.report.failure import failure_text
-from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
+from pytest_greta.report.messages import Lang, languages, prose, say, translate
 from pytest_greta.report.sentence import reasons
-from pytest_greta.report.text import Style, clean, number, plain, shorten, table, wrap, wrap_name
+from pytest_greta.report.text import Style, clean, number, plain, short_sums, shorten, table, wrap, wrap_name
+from pytest_greta.report.text import width as columns_of
 from pytest_greta.result import ProbeResult
+from pytest_greta.texts import Text
 from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, INCONCLUSIVE, PASS
 
 SHOWN = 20
@@ -45,9 +46,9 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
     lines += _indicators(results, lang, width, style)
     session = pick.hypothesis(results)
     add(f"hypothesis.{session.state}", judged=session.judged, rejecting=len(session.rejecting))
-    if session.faults:
+    if session.faults and session.state != "none":
         add("hypothesis.faults")
-    _not_run(results, add)
+    lines += _not_run(results, lang, width)
     counts = Counter(r.outcome for r in results)
     add(
         "summary.counts",
@@ -67,10 +68,16 @@ def _by_suite(results: Sequence[ProbeResult]) -> dict[str, list[ProbeResult]]:
 
 
 def _verdicts(results: Sequence[ProbeResult], lang: Lang, width: int, style: Style) -> list[str]:
+    """The names get what the other columns leave of the line."""
     columns = dict(_COLUMNS)
-    spare = width - 80
-    wanted = max((len(text) for r in results for text in (r.case, r.variant)), default=0)
-    columns["case"] += min(spare, max(0, wanted - columns["case"]))
+    room = width - max(map(columns_of, _table(results, columns, lang, plain)))
+    wanted = max((columns_of(text) for r in results for text in (clean(r.case), clean(r.variant))), default=0)
+    used = max((columns_of(shorten(text, columns["case"])) for r in results for text in (r.case, r.variant)), default=0)
+    columns["case"] = max(columns["case"], min(wanted, used + room))
+    return _table(results, columns, lang, style)
+
+
+def _table(results: Sequence[ProbeResult], columns: dict[str, int], lang: Lang, style: Style) -> list[str]:
     keys = ("case", "mode", "verdict", "first_failure", "max_rho", "dlogit")
     headers = []
     for key, column in zip(keys, columns.values(), strict=True):
@@ -119,13 +126,9 @@ def _verdict_lines(result: ProbeResult, columns: int, lang: Lang) -> list[str]:
             lines += wrap_name(scenario, columns)
     if verdict.finding != "NONE":
         lines.append(shorten(verdict.finding, columns))
-    if expected:
-        lines.append(say("word.expected", lang))
-    elif pick.is_unexpected(result):
-        words = [say("word.unexpected", lang)]
-        if lang == "both":
-            words = [translate("word.unexpected", language) for language in ("en", "es")]
-        lines += words
+    for mark in pick.marks(result):
+        word = say(mark, lang)
+        lines += [word] if columns_of(word) <= columns else word.split(" / ")
     return lines
 
 
@@ -133,6 +136,9 @@ def _notes(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
     expected = pick.expected_mismatches(results)
     if expected:
         add("summary.expected", count=len(expected), scenario=ATTENTION_COMPUTATION_MISMATCH)
+    unasserted = sum(map(pick.is_unasserted, results))
+    if unasserted:
+        add("summary.unasserted", count=unasserted)
     found = sum(1 for r in results if r.fault and pick.is_expected(r))
     if found:
         add("summary.expected_faults", count=found)
@@ -145,15 +151,19 @@ def _inconclusive(result: ProbeResult, lang: Lang, width: int) -> list[str]:
     assert result.verdict is not None
     case, mode = shorten(result.case, 40), shorten(pick.mode_text(result), 40)
     lines = []
-    for language in languages(lang):
-        reason = shorten("; ".join(reasons(result.verdict, language)) or "?", 400)
-        lines += wrap(translate("summary.inconclusive", language, case=case, mode=mode, reason=reason), width, "", "  ")
+    said = {language: short_sums("; ".join(reasons(result.verdict, language)) or "?") for language in languages(lang)}
+    if len(set(said.values())) < len(said):  # words of a library, an exception: the same in both, so said once
+        label = say("word.inconclusive", lang)
+        return wrap(f"{label}: {case} {mode}: {shorten(said['en'], 400)}", width, "", "  ")
+    for language, words in said.items():
+        values = {"case": case, "mode": mode, "reason": shorten(words, 400)}
+        lines += wrap(translate("summary.inconclusive", language, **values), width, "", "  ")
     return lines
 
 
 def _indicators(results: Sequence[ProbeResult], lang: Lang, width: int, style: Style) -> list[str]:
     measured = [r.verdict.indicators for r in results if r.verdict is not None and not r.fault]
-    if not measured:
+    if all(value is None for i in measured for value in (i.k_hash_consistent, i.v_hash_consistent, i.kv_aligned)):
         return []
     rows = []
     for key, field in (("k", "k_hash_consistent"), ("v", "v_hash_consistent"), ("kv", "kv_aligned")):
@@ -176,16 +186,26 @@ def _indicators(results: Sequence[ProbeResult], lang: Lang, width: int, style: S
     return [*lines, ""]
 
 
-def _not_run(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
+def _not_run(results: Sequence[ProbeResult], lang: Lang, width: int) -> list[str]:
+    """A line a reason, and the command that mends it; said once where both languages would say the same words."""
     groups = Counter((r.not_run_text, r.mend_text) for r in results if r.outcome == "not_run")
+    lines = []
     for (reason, mend), count in groups.most_common():
-        add("summary.not_run", count=count, reason=reason.map(_short) if reason.en else Term("word.none"))
+        words = (
+            reason.map(_short) if reason.en else Text(*(translate("word.none", language) for language in ("en", "es")))
+        )
+        if words.en == words.es:
+            said = [f"{say('word.not_run', lang)}: {count}, {words.en}"]
+        else:
+            said = prose("summary.not_run", lang, count=count, reason=words)
+        lines += [line for text in said for line in wrap(text, width, "", "  ")]
         if mend.en:
-            add("summary.mend", indent="  ", command=mend.map(clean))
+            command = mend.map(clean)
+            once = [f"{say('word.mend', lang)}: {command.en}"] if command.en == command.es else []
+            said = once or prose("summary.mend", lang, command=command)
+            lines += [line for text in said for line in wrap(text, width, "  ", "    ")]
+    return lines
 
 
 def _short(words: str) -> str:
     return shorten(words, 300)
-
-
-__all__ = ["SHOWN", "failure_text", "summary"]

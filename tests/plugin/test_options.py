@@ -90,8 +90,9 @@ WRONG = [
     ("trace", "all", "off, stats, full"),
     ("lang", "fr", "both, es, en"),
     ("require", "models", "model,library,device,extra,all"),
-    ("timeout", "0", "> 0 s"),
-    ("timeout", "nan", "> 0 s"),
+    ("timeout", "0", "> 0 s, <= 1e9 s"),
+    ("timeout", "nan", "> 0 s, <= 1e9 s"),
+    ("timeout", "1000000001", "> 0 s, <= 1e9 s"),
     ("backend", " ", "NAME, PATH"),
 ]
 

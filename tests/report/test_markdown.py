@@ -97,7 +97,7 @@ def test_both_modes_of_a_prompt_side_by_side():
 def test_hashes_and_statistics():
     text = report([samples.mismatch()])
     assert "| 3 | q_rope | full / decode | `00aa11bb22cc33dd` | `44ee55ff66008811` | ≠ | 0.25 |" in section(text, 5)
-    assert "| 3 | scores | decode | -4 | 9 | 0.5 | derived |" in section(text, 6)
+    assert "| 3 | scores | decode | -4 | 9 | 0.5 | derived / derivado |" in section(text, 6)
     assert "never evidence" in section(text, 6)
 
 
@@ -114,7 +114,7 @@ def test_hypothesis_and_conclusion_turn_with_the_results():
 
 def test_kernels_are_summed_over_the_probes():
     text = section(report([samples.result("a"), samples.result("b")]), 8)
-    assert "| decode | decode | greta-cpu | split_decode | library | 60 |" in text
+    assert "| decode | decode | greta-cpu | split_decode | library / biblioteca | 60 |" in text
 
 
 def test_recommendations_only_for_what_was_found():

@@ -10,7 +10,8 @@ import unicodedata
 
 import pytest
 
-from pytest_greta.report.terminal import SHOWN, failure_text, summary
+from pytest_greta.report.failure import failure_text
+from pytest_greta.report.terminal import SHOWN, summary
 from pytest_greta.report.text import clean, number, shorten
 from pytest_greta.verdict import FirstFailure, Indicators
 from tests.support import results as samples
@@ -123,7 +124,7 @@ def test_indicators_are_counted_and_faults_do_not_count():
     [
         ([samples.result(), samples.as_designed()], "H0 kept"),
         ([samples.result(), samples.mismatch()], "H0 rejected, H1: 1 of 2"),
-        ([samples.mismatch(fault="rope_pos", outcome="passed")], "H0 / H1 open"),
+        ([samples.mismatch(fault="rope_pos", outcome="passed")], "no probe counts for H0 / H1: all have an injected"),
         ([samples.inconclusive()], "H0 / H1 open"),
     ],
 )
@@ -135,10 +136,14 @@ def test_not_run_is_grouped_with_its_reason_and_its_command():
     text = summary(
         [samples.not_run("a"), samples.not_run("b"), samples.not_run("c", not_run="no device", mend="")], lang="both"
     )
-    assert "not run: 2, model smollm2-135m is not in the cache" in text
-    assert "no ejecutado: 2, model smollm2-135m is not in the cache" in text
-    assert text.count("to run them: greta model pull smollm2-135m") == 1
-    assert "not run: 1, no device" in text
+    assert "not run / no ejecutado: 2, model smollm2-135m is not in the cache" in text
+    assert text.count("greta model pull smollm2-135m") == 1
+    assert "to run them / para ejecutarlos: greta model pull smollm2-135m" in text
+    assert "not run / no ejecutado: 1, no device" in text
+    said = summary([samples.not_run(not_run_es="falta el modelo", mend_es="descargarlo")], lang="both")
+    assert "no ejecutado: 1, falta el modelo" in said
+    assert "not run: 1, model smollm2-135m is not in the cache" in said
+    assert "para ejecutarlos: descargarlo" in said
 
 
 def test_the_reason_of_an_inconclusive_case_is_said_in_both_languages():
@@ -190,7 +195,7 @@ def test_failure_text_says_all():
         assert line_of(text, label).split(label)[1].strip() == value
     assert "1.2e+04" in line_of(text, "rho ")
     assert "00aa11bb22cc33dd" in line_of(text, "hashes")
-    assert "44ee55ff66008811" in line_of(text, "hashes")
+    assert "decode 44ee55ff66008811" in text
     assert "RoPE gira según otra posición" in text
     assert "RoPE turns by another position" in text
     assert "greta-cpu / split_decode, 30 calls" in text
@@ -216,9 +221,10 @@ def test_failure_text_where_nothing_is_known():
 
 
 def test_a_wrong_verdict_that_is_a_pass_says_so():
-    assert "not the one that the case expects" in failure_text(
-        samples.result(outcome="failed", expected="KV_MISMATCH"), "en"
-    )
+    lines = failure_text(samples.result(outcome="failed", expected="KV_MISMATCH"), "en").splitlines()
+    assert lines[0].startswith("UNEXPECTED PASS STRUCTURAL_DRIFT ")
+    assert lines[1] == "  expected KV_MISMATCH, found PASS STRUCTURAL_DRIFT"
+    assert "not the one that the case expects" in failure_text(samples.result(outcome="failed", expected=""), "en")
 
 
 def test_many_heads_are_counted():
