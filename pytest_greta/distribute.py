@@ -34,9 +34,6 @@ FOLDERS = "folders.json"
 WRONG = ".wrong"
 """What ends the name of a worker's file that says why the run cannot begin."""
 
-NOT_REACHED = "not_reached"
-"""The kind of "not run" of a probe that was still to come, or was not done, when the run ended."""
-
 
 def threads(config: pytest.Config) -> int:
     """For the attention library of one process; 0 without xdist, where the library may choose."""
@@ -66,6 +63,7 @@ def crashed(config: pytest.Config, nodeid: str, worker: str, reason: texts.Text)
 def not_reached(config: pytest.Config, nodeids: Sequence[str]) -> list[ProbeResult]:
     """A row for each probe of a case file that was still to be run when the run ended."""
     from pytest_greta import unfinished
+    from pytest_greta.result import NOT_REACHED
 
     said, mend = texts.text("not_reached"), texts.as_text("")
     return [unfinished.not_run(p, s, NOT_REACHED, said, mend) for p, s in find_probes(config, nodeids)]

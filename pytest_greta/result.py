@@ -20,6 +20,9 @@ from pytest_greta.verdict import Verdict
 
 RESULT_SCHEMA = 1
 
+NOT_REACHED = "not_reached"
+"""The ``not_run_kind`` of a probe that an interrupted session never came to."""
+
 T = TypeVar("T")
 
 

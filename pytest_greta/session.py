@@ -136,6 +136,7 @@ class Session:
         if not self.results or (self.config.option.verbose < 0 and not spoken):
             return
         from pytest_greta.report.terminal import summary
+        from pytest_greta.result import NOT_REACHED
 
         lang: Any = settings_.lang(self.config)
         width = min(shutil.get_terminal_size().columns, 120)
@@ -148,7 +149,7 @@ class Session:
         for problem in self.files.problems if self.files is not None else ():
             for line in problem.splitlines():
                 terminalreporter.write_line(line, red=True)
-        missed = sum(result.not_run_kind == distribute.NOT_REACHED for result in self.results)
+        missed = sum(result.not_run_kind == NOT_REACHED for result in self.results)
         if missed:
             terminalreporter.write_line("")
             for line in texts.say(lang, "interrupted", count=missed).splitlines():

@@ -12,7 +12,7 @@ from pytest_greta.report.measured import attention, environment, hashes, indicat
 from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import number, shorten
-from pytest_greta.result import ProbeResult
+from pytest_greta.result import NOT_REACHED, ProbeResult
 from pytest_greta.verdict import INCONCLUSIVE, SCENARIOS
 
 LISTED = 200
@@ -80,7 +80,9 @@ def default_author() -> str:
 
 def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
     counts = Counter(r.outcome for r in results)
-    state = "FAIL" if counts["failed"] else "PASS" if counts["passed"] else say("word.not_run", lang)
+    reached = all(r.not_run_kind != NOT_REACHED for r in results)
+    passed = "PASS" if reached else "INTERRUPTED"  # what was not reached may have failed
+    state = "FAIL" if counts["failed"] else passed if counts["passed"] else say("word.not_run", lang)
     return f"{state} ({counts['passed']} / {len(results)})"
 
 

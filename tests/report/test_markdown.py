@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
 from pytest_greta.checks.result import ByteCheck
 from pytest_greta.report.markdown import final_report
 from pytest_greta.report.md import block, code, escape
+from pytest_greta.result import NOT_REACHED
 from tests.support import results as samples
 
 
@@ -49,6 +51,15 @@ def test_one_language(lang, there, not_there):
     text = report(lang=lang)
     assert there in text
     assert not_there not in text
+
+
+def test_an_interrupted_run_does_not_say_pass():
+    passed, missed = (
+        samples.result(),
+        replace(samples.result(), outcome="not_run", verdict=None, not_run_kind=NOT_REACHED),
+    )
+    assert "**Status / Estado**: PASS (1 / 1)" in report([passed])
+    assert "**Status / Estado**: INTERRUPTED (1 / 2)" in report([passed, missed])
 
 
 def test_nothing_is_left_to_be_filled_in():
