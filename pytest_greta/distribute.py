@@ -140,14 +140,16 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        from pytest_greta.nodes import failure_repr
         from pytest_greta.report.failure import failure_text
         from pytest_greta.result import to_plain
 
         worker = report.node.gateway.id
         result = crashed(self.config, crashitem, worker, self._reason(worker))
         if result is not None:
-            report.longrepr = failure_text(result, settings_.lang(self.config))
             file, _, line = result.where.rpartition(":")
+            text = failure_text(result, settings_.lang(self.config))
+            report.longrepr = failure_repr(text, file, int(line))
             report.location = (file, int(line) - 1, f"{result.case}::{result.probe}")  # the head of the failure
             vars(report).update(greta=[to_plain(result)], greta_case=True)
 

@@ -120,7 +120,7 @@ class GretaProbe(pytest.Item):
             pytest.skip(skip_reason(result, settings_.lang(self.config)))
 
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
-        """Plain text, because xdist turns anything else into ``str`` of it."""
+        """Text under pytest's own classes: what a worker of xdist sends home is only those, or ``str``."""
         error = excinfo.value
         if isinstance(error, pytest.UsageError):
             return str(error)
@@ -132,7 +132,19 @@ class GretaProbe(pytest.Item):
         option = self.config.option
         if error.trace and (option.verbose >= 2 or option.tbstyle == "long"):
             text = f"{text}\n\n{error.trace}"
-        return text
+        path, line, _ = self.reportinfo()
+        return failure_repr(text, str(path), (line or 0) + 1)
+
+
+def failure_repr(text: str, path: str, line: int) -> TerminalRepr:
+    """``text`` as pytest holds a failure: its first line is what the short summary and JUnit quote.
+
+    A plain string would be quoted whole: where ``CI`` is set pytest does not shorten, and every failure stood twice.
+    """
+    from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
+
+    body = ReprTraceback([ReprEntryNative([text.rstrip("\n") + "\n"])], None, "native")
+    return ReprExceptionInfo(body, ReprFileLocation(path, line, text.partition("\n")[0]))
 
 
 def suite_of(item: pytest.Item) -> str:

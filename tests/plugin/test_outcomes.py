@@ -276,3 +276,17 @@ def test_the_summary_fits_80_columns_and_is_coloured_only_where_asked(
 
 def test_without_a_terminal_reporter(project: Project) -> None:
     assert project.cases(case("ok_1")).run("-p", "no:terminal").ret == 0
+
+
+@pytest.mark.parametrize("extra", [[], ["-n1"]], ids=["alone", "xdist"])
+def test_where_ci_is_set_the_short_summary_quotes_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch, extra: list[str]
+) -> None:
+    """pytest does not shorten there, and a failure's text stood twice in every CI log."""
+    monkeypatch.setenv("CI", "true")
+    result = project.cases(case("bad_1")).run("--color=no", *extra)
+    result.assert_outcomes(failed=1)
+    lines = result.outlines
+    start = next(i for i, line in enumerate(lines) if "short test summary info" in line)
+    assert lines[start + 1].startswith("FAILED a.greta.yaml::bad_1::kv_aligned - KV_MISMATCH")
+    assert lines[start + 2].startswith("=") or "1 failed" in lines[start + 2]
