@@ -1,4 +1,4 @@
-"""A library that computes one layer with another parameter than the checkpoint's is found at that layer, whatever it is.
+"""A library that computes one layer with another parameter than the checkpoint's is found at that layer.
 
 So the checks of windows, caps, sinks, scales and tables can fail; the shipped suite ``features`` shows that they pass.
 """
