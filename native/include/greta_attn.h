@@ -94,19 +94,19 @@ typedef struct greta_schedule {
 
 typedef struct greta_rope_config {
   double base;
-  int32_t style;        /* greta_rope_style */
-  int32_t rotary_dim;   /* leading dimensions that turn; even; 0 means head_dim_qk */
-  const double *factors; /* [rotary_dim/2] divisors of the inverse frequencies, or NULL for 1 */
+  int32_t style;         /* greta_rope_style */
+  int32_t rotary_dim;    /* leading dimensions that turn; even; 0 means head_dim_qk */
+  const double* factors; /* [rotary_dim/2] divisors of the inverse frequencies, or NULL for 1 */
 } greta_rope_config;
 
 typedef struct greta_layer_config {
   greta_rope_config rope;
-  int32_t window; /* a query sees its last `window` keys, itself included; 0: all */
-  float softcap;  /* s = softcap * tanh(s / softcap); 0: none */
-  const float *k_scale; /* [n_kv_heads]: stored k = k / k_scale, or NULL for 1 */
-  const float *v_scale; /* [n_kv_heads], or NULL for 1 */
-  const float *sinks;   /* [n_heads] extra score with value 0, or NULL */
-  const float *alibi;   /* [n_heads] slope: adds slope * (key slot - query slot), or NULL */
+  int32_t window;       /* a query sees its last `window` keys, itself included; 0: all */
+  float softcap;        /* s = softcap * tanh(s / softcap); 0: none */
+  const float* k_scale; /* [n_kv_heads]: stored k = k / k_scale, or NULL for 1 */
+  const float* v_scale; /* [n_kv_heads], or NULL for 1 */
+  const float* sinks;   /* [n_heads] extra score with value 0, or NULL */
+  const float* alibi;   /* [n_heads] slope: adds slope * (key slot - query slot), or NULL */
 } greta_layer_config;
 
 typedef struct greta_config {
@@ -118,18 +118,18 @@ typedef struct greta_config {
   int32_t head_dim_qk;
   int32_t head_dim_v;
   int32_t max_seqs;
-  int32_t max_len;      /* rows a sequence can hold */
-  int32_t page_size;    /* rows a page; 0: one contiguous block a sequence */
-  int32_t n_pages;      /* pages of the whole cache when page_size > 0 */
-  int32_t act_dtype;    /* greta_dtype of q, k, v and out */
-  int32_t kv_dtype;     /* greta_dtype of the cache */
-  float softmax_scale;  /* 0 means 1 / sqrt(head_dim_qk) */
-  int32_t memory;       /* greta_memory */
-  int32_t device;       /* index into the devices this process sees */
-  void *stream;         /* the runtime's stream, or NULL for a stream of the library's own */
-  int32_t threads;      /* CPU threads; 0: the library's choice */
+  int32_t max_len;                  /* rows a sequence can hold */
+  int32_t page_size;                /* rows a page; 0: one contiguous block a sequence */
+  int32_t n_pages;                  /* pages of the whole cache when page_size > 0 */
+  int32_t act_dtype;                /* greta_dtype of q, k, v and out */
+  int32_t kv_dtype;                 /* greta_dtype of the cache */
+  float softmax_scale;              /* 0 means 1 / sqrt(head_dim_qk) */
+  int32_t memory;                   /* greta_memory */
+  int32_t device;                   /* index into the devices this process sees */
+  void* stream;                     /* the runtime's stream, or NULL for a stream of the library's own */
+  int32_t threads;                  /* CPU threads; 0: the library's choice */
   greta_schedule schedule[2];       /* by greta_phase */
-  const greta_layer_config *layers; /* [n_layers] */
+  const greta_layer_config* layers; /* [n_layers] */
 } greta_config;
 
 typedef struct greta_session greta_session;
@@ -143,17 +143,17 @@ typedef struct greta_batch {
   int32_t n_tokens;
   int32_t max_q_len;
   int32_t max_kv_len;
-  const int32_t *cu_q;      /* [n_seqs + 1] first token of each sequence; cu_q[n_seqs] == n_tokens */
-  const int32_t *kv_len;    /* [n_seqs] rows in the cache, those of this call included */
-  const int32_t *kv_start;  /* [n_seqs] first row that may be seen (left padding), or NULL for 0 */
-  const int32_t *positions; /* [n_tokens] for RoPE only */
-  const int32_t *slots;     /* [n_tokens] logical cache rows that greta_kv_write fills */
-  const int32_t *seq_ids;   /* [n_seqs] < max_seqs */
-  const int32_t *block_table; /* [n_seqs, ceil(max_len / page_size)] page ids, or NULL when page_size is 0 */
+  const int32_t* cu_q;        /* [n_seqs + 1] first token of each sequence; cu_q[n_seqs] == n_tokens */
+  const int32_t* kv_len;      /* [n_seqs] rows in the cache, those of this call included */
+  const int32_t* kv_start;    /* [n_seqs] first row that may be seen (left padding), or NULL for 0 */
+  const int32_t* positions;   /* [n_tokens] for RoPE only */
+  const int32_t* slots;       /* [n_tokens] logical cache rows that greta_kv_write fills */
+  const int32_t* seq_ids;     /* [n_seqs] < max_seqs */
+  const int32_t* block_table; /* [n_seqs, ceil(max_len / page_size)] page ids, or NULL when page_size is 0 */
 } greta_batch;
 
 typedef struct greta_tensor {
-  void *data;
+  void* data;
   int32_t dtype; /* greta_dtype */
   int64_t token_stride;
   int64_t head_stride; /* the last dimension is contiguous */
@@ -169,39 +169,39 @@ typedef struct greta_counter {
 /* --- required -------------------------------------------------------------------------------------------------- */
 int32_t greta_abi_version(void);
 /* A JSON object that lives as long as the library: name, version, device_kind, features, kernels, numerics. */
-const char *greta_describe(void);
-greta_status greta_open(const greta_config *config, greta_session **session);
-void greta_close(greta_session *session);
+const char* greta_describe(void);
+greta_status greta_open(const greta_config* config, greta_session** session);
+void greta_close(greta_session* session);
 /* q, out: [n_tokens, n_heads, dim]. k_new, v_new: NULL, but for a library that declares "prefill_kv": "fresh" (the
  * rows of this call, [n_tokens, n_kv_heads, dim], in act_dtype) or "kv": "stateless" (all kv_len rows of each sequence,
  * one after the other, as a cache would hold them: in kv_dtype, divided by k_scale and v_scale). lse: float32
  * [n_tokens, n_heads], natural log after scale, cap, bias and sink, or NULL. A query that sees no row gets out = 0 and
  * lse = -inf, or its sink's score. */
-greta_status greta_attend(greta_session *session, int32_t layer, int32_t phase, const greta_batch *batch,
-                          const greta_tensor *q, const greta_tensor *k_new, const greta_tensor *v_new,
-                          const greta_tensor *out, const greta_tensor *lse);
+greta_status greta_attend(greta_session* session, int32_t layer, int32_t phase, const greta_batch* batch,
+                          const greta_tensor* q, const greta_tensor* k_new, const greta_tensor* v_new,
+                          const greta_tensor* out, const greta_tensor* lse);
 
 /* --- capabilities ---------------------------------------------------------------------------------------------- */
-const char *greta_last_error(void);
-greta_status greta_device_count(int32_t *count);
+const char* greta_last_error(void);
+greta_status greta_device_count(int32_t* count);
 /* In place; q [n_tokens, n_heads, head_dim_qk], k [n_tokens, n_kv_heads, head_dim_qk]. */
-greta_status greta_rope(greta_session *session, int32_t layer, int32_t phase, const greta_batch *batch,
-                        const greta_tensor *q, const greta_tensor *k);
+greta_status greta_rope(greta_session* session, int32_t layer, int32_t phase, const greta_batch* batch,
+                        const greta_tensor* q, const greta_tensor* k);
 /* Rows go to batch.slots of each sequence. A paged library remembers for greta_kv_read and greta_kv_load the
  * block_table row that each sequence was last given here. */
-greta_status greta_kv_write(greta_session *session, int32_t layer, const greta_batch *batch, const greta_tensor *k,
-                            const greta_tensor *v);
+greta_status greta_kv_write(greta_session* session, int32_t layer, const greta_batch* batch, const greta_tensor* k,
+                            const greta_tensor* v);
 /* Raw stored bytes of rows start .. start + count - 1 in logical order, dense [count, n_kv_heads, dim] in kv_dtype.
  * Before the first greta_kv_write of a sequence its pages are the identity: seq * ceil(max_len / page_size) + i. */
-greta_status greta_kv_read(greta_session *session, int32_t layer, int32_t seq, int32_t start, int32_t count, void *k,
-                           void *v);
-greta_status greta_kv_load(greta_session *session, int32_t layer, int32_t seq, int32_t start, int32_t count,
-                           const void *k, const void *v);
+greta_status greta_kv_read(greta_session* session, int32_t layer, int32_t seq, int32_t start, int32_t count, void* k,
+                           void* v);
+greta_status greta_kv_load(greta_session* session, int32_t layer, int32_t seq, int32_t start, int32_t count,
+                           const void* k, const void* v);
 /* Rows from `len` on are forgotten, in all layers. */
-greta_status greta_kv_trim(greta_session *session, int32_t seq, int32_t len);
+greta_status greta_kv_trim(greta_session* session, int32_t seq, int32_t len);
 /* Fills counters[0 .. min(capacity, *count) - 1]; *count is the number of kernels that ran. */
-greta_status greta_counters(greta_session *session, greta_counter *counters, int32_t capacity, int32_t *count);
-greta_status greta_sync(greta_session *session);
+greta_status greta_counters(greta_session* session, greta_counter* counters, int32_t capacity, int32_t* count);
+greta_status greta_sync(greta_session* session);
 /* cdef end */
 
 #ifdef __cplusplus
