@@ -288,7 +288,7 @@ def header() -> str:
 
 
 def test_functions_are_those_of_the_header():
-    declared = set(re.findall(r"^(?:const char \*|int32_t |void |greta_status )(greta_\w+)\(", header(), re.M))
+    declared = set(re.findall(r"^(?:const char\* |int32_t |void |greta_status )(greta_\w+)\(", header(), re.M))
     rows = table(LIBRARY, "The C ABI")
     assert {f for row in rows for f in code(row["function"])} == declared
     required = {f for row in rows for f in code(row["function"]) if row[""] == "required"}
