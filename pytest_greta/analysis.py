@@ -50,7 +50,7 @@ def judge_file(
     ]
     drift = from_plain(Drift, head["drift"]) if isinstance(head.get("drift"), Mapping) else None
     if trace is None:
-        compared, mixed = _compare(index, n, steps)
+        compared, mixed = _compare(index, n, steps, pieces=_pieces(head))
         breaches += mixed
     else:
         compared, drift = compare_paths(trace), logits_drift(trace)
@@ -195,13 +195,21 @@ def _counterparts(index: Index, n: int, steps: int) -> Iterator[Breach]:
                 yield Breach("no_counterpart", {"layer": key.layer, "stage": key.stage, "position": row, "path": other})
 
 
-def _compare(index: Index, n: int, steps: int) -> tuple[list[ByteCheck], list[Breach]]:
+def _pieces(head: Mapping[str, Any]) -> int:
+    """Calls that the prefix run took."""
+    paths = head.get("paths")
+    prefix = paths.get("prefix") if isinstance(paths, Mapping) else None
+    segments = prefix.get("segments") if isinstance(prefix, Mapping) else None
+    return len(segments) if isinstance(segments, list) else 1
+
+
+def _compare(index: Index, n: int, steps: int, pieces: int) -> tuple[list[ByteCheck], list[Breach]]:
     """As ``checks.compare.compare_paths``, over hashes; the largest difference is not known (nan)."""
     compared, mixed = [], []
     for right, first, last in (("prefix", 0, n), ("decode", n, n + steps)):
         for (path, key), there in index.items():
             mine = index.get(("full", key), {})
-            if path != right or (right == "prefix" and key.stage not in CACHED):
+            if path != right or (right == "prefix" and pieces <= 1 and key.stage not in CACHED):
                 continue
             rows = sorted(row for row in mine.keys() & there.keys() if first <= row < last)
             if not rows:

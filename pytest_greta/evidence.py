@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_greta.backends.base import Description
 from pytest_greta.checks.liveness import liveness
 from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.checks.rounding import same_bytes
 from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.spec import StageSpec
-from pytest_greta.trace.records import Key, PathTrace, Trace, phase_of
+from pytest_greta.trace.records import Key, PathTrace, Tap, Trace, phase_of
 from pytest_greta.trace.stages import MODEL
 from pytest_greta.verdict import Breach, Evidence, FirstFailure
 
@@ -67,8 +69,32 @@ def gather(
         kernels=kernels,
         weights=str(trace.facts.get("weights", "")),
         cache="engine" if "cache" in trace.facts.get("done_by_engine", ()) else "library",
+        ways=tuple(ways(trace)),
         breaches=tuple(breaches),
     )
+
+
+def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
+    """How the decoded token was really reached, one plain row a departure from one prefill and one decoded token: its
+    ``way`` (``way.NAME`` of ``report.messages``) and the values that go with it. Read from the calls that were made.
+    """
+    made = trace.facts.get("way", {})
+    if made.get("cut_from"):
+        yield {"way": "cut", "n": trace.n_prefix, "tokens": trace.n_prefix + trace.steps, "whole": made["cut_from"]}
+    prefill, decode = (
+        [count for _, _, count in trace.paths[path].segments] if path in trace.paths else []
+        for path in ("prefix", "decode")
+    )
+    if len(prefill) > 1:
+        yield {"way": "chunks", "count": len(prefill), "sizes": prefill}
+    if made.get("reused"):
+        yield {"way": "reuse", "rows": made["reused"], "rolled_back": made["rolled_back"]}
+    if made.get("left_pad"):
+        yield {"way": "left_pad", "rows": made["left_pad"]}
+    if made.get("companions"):
+        yield {"way": "batch", "count": len(made["companions"]), "rows": list(made["companions"])}
+    if len(decode) > 1 or decode[:1] > [1]:
+        yield {"way": "decode", "count": len(decode), "sizes": decode}
 
 
 def _paths(trace: Trace) -> Iterable[Breach]:
@@ -157,33 +183,46 @@ def _types(trace: Trace) -> Iterable[Breach]:
 
 
 def must_hold(trace: Trace) -> FirstFailure | None:
-    """What must be equal or alive even where drift is expected: ``embed_out`` bytes, shapes, finite values, live
-    rows."""
-    for row in range(trace.n_prefix, trace.n_prefix + trace.steps):
-        left, right = trace.tap("full", MODEL, "embed_out"), trace.tap("decode", MODEL, "embed_out")
-        if left is not None and right is not None and left.row(row).tobytes() != right.row(row).tobytes():
-            return FirstFailure(MODEL, "embed_out", "decode", (row,), causes=("cause.embedding",))
-    full, decode = trace.paths["full"], trace.paths["decode"]
-    for key, tap in decode.taps.items():
-        failure = _row_broken(key, tap.positions, tap.values, full)
-        if failure is not None:
-            return failure
+    """What must be equal or alive even where drift is expected: ``embed_out`` bytes, shapes, finite values, live rows.
+
+    Of the decoded rows; where the prefix run came in pieces, of its checked rows too.
+    """
+    full = trace.paths["full"]
+    for path in ("prefix", "decode") if len(trace.paths["prefix"].segments) > 1 else ("decode",):
+        taps = trace.paths[path].taps
+        embedded = Key(MODEL, "embed_out")
+        for key in sorted(taps, key=lambda k: k != embedded):  # stable: stages stay in order
+            failure = _rows_broken(key, path, taps[key], full.taps.get(key))
+            if failure is not None:
+                return failure
     return None
 
 
-def _row_broken(key: Key, positions: Any, values: Any, full: PathTrace) -> FirstFailure | None:
-    other = full.taps.get(key)
-    for i, position in enumerate(positions):
-        if other is None or int(position) not in other.positions:
-            continue
-        mine, theirs = values[i].astype(np.float32), other.row(int(position)).astype(np.float32)
-        where = (key.layer, key.stage)
-        if mine.shape != theirs.shape:
-            return FirstFailure(*where, "decode", (int(position),), causes=("cause.shape",))
-        for phase, row in (("prefill", theirs), ("decode", mine)):
-            if key.stage != "lse" and not np.all(np.isfinite(row)):
-                return FirstFailure(*where, phase, (int(position),), causes=("cause.not_finite",))
-        if np.any(theirs != 0) != np.any(mine != 0):
-            phase = "decode" if np.any(theirs != 0) else "prefill"
-            return FirstFailure(*where, phase, (int(position),), causes=("cause.dead_row",))
-    return None
+def _rows_broken(key: Key, path: str, tap: Tap, other: Tap | None) -> FirstFailure | None:
+    """The first row of a stage that is in both runs and cannot be rounding."""
+    rows = np.intersect1d(tap.positions, other.positions) if other is not None else ()
+    if other is None or not len(rows):
+        return None
+    phase = phase_of(path)
+    mine, theirs = (t.values[np.searchsorted(t.positions, rows)].reshape(len(rows), -1) for t in (tap, other))
+
+    def failure(at: int, phase: str, cause: str) -> FirstFailure:
+        return FirstFailure(key.layer, key.stage, phase, (int(rows[at]),), causes=(cause,))
+
+    if mine.shape != theirs.shape:
+        return failure(0, phase, "cause.shape")
+    if key == (MODEL, "embed_out", "") and not (equal := same_bytes(mine, theirs).all(axis=1)).all():
+        return failure(int(np.argmin(equal)), phase, "cause.embedding")
+    both = np.stack([theirs, mine]).astype(np.float32)
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(both), axis=2)
+    if key.stage == "lse":  # of an empty row it is -inf
+        finite[:] = True
+    alive: NDArray[np.bool_] = np.logical_or.reduce(both != 0, axis=2)
+    sound = finite.all(axis=0) & (alive[0] == alive[1])
+    if sound.all():
+        return None
+    at = int(np.argmin(sound))
+    for side, fine in (("prefill", finite[0]), (phase, finite[1])):
+        if not fine[at]:
+            return failure(at, side, "cause.not_finite")
+    return failure(at, phase if alive[0, at] else "prefill", "cause.dead_row")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greta.cases.expectations import DEFAULTS as EXPECTED
+from pytest_greta.cases.lengths import SWEEP, sweep
 from pytest_greta.cases.model import Case, Probe
 
 DEFAULTS: Mapping[str, Any] = {
@@ -25,13 +26,14 @@ DEFAULTS: Mapping[str, Any] = {
     "left_pad": 0,
     "reuse": None,
     "batch": (),
+    "lengths": None,
     "schedule": {},
     "contract": {},
     "context": None,
     "timeout": None,
 }
 """``kv_dtype`` of None becomes the probe's ``dtype``; ``context`` and ``timeout`` of None are the runner's choice;
-``chunk`` of None is the whole prompt."""
+``chunk`` and ``lengths`` of None are the whole prompt."""
 
 OVERRIDES: tuple[str, ...] = ("mode", "backend", "library", "model", "layers", "seed")
 
@@ -55,17 +57,31 @@ def expand(case: Case, overrides: Mapping[str, Any] | None = None) -> list[Probe
     taken: set[str] = set()
     for mode in modes:
         for values in product(*matrix.values()):
-            cell = dict(zip(matrix, values, strict=True))
-            variant = "-".join(spell(key, value) for key, value in cell.items())
-            probe_id = _free(f"{mode}-{variant}" if variant else mode, taken)
-            stated: dict[str, Any] = {**case.settings, **cell}
-            chosen: dict[str, Any] = {**DEFAULTS, **_resolved(stated, case.where.path.parent), **fixed}
-            if chosen["kv_dtype"] is None:
-                chosen["kv_dtype"] = chosen["dtype"]
-            probes.append(
-                Probe(probe_id, mode, probe_id[len(mode) + 1 :], case, chosen, case.expect.get(mode, EXPECTED[mode]))
-            )
+            for cell in _swept(case, dict(zip(matrix, values, strict=True)), fixed):
+                variant = "-".join(spell(key, value) for key, value in cell.items())
+                probe_id = _free(f"{mode}-{variant}" if variant else mode, taken)
+                chosen = _chosen(case, cell, fixed)
+                expect = case.expect.get(mode, EXPECTED[mode])
+                probes.append(Probe(probe_id, mode, probe_id[len(mode) + 1 :], case, chosen, expect))
     return probes
+
+
+def _chosen(case: Case, cell: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting of one cell."""
+    stated: dict[str, Any] = {**case.settings, **cell}
+    chosen: dict[str, Any] = {**DEFAULTS, **_resolved(stated, case.where.path.parent), **fixed}
+    if chosen["kv_dtype"] is None:
+        chosen["kv_dtype"] = chosen["dtype"]
+    return chosen
+
+
+def _swept(case: Case, cell: dict[str, Any], fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The cell once for each length of its sweep; as it is where it asks for none."""
+    chosen = _chosen(case, cell, fixed)
+    count = case.prompt.known_length
+    if chosen["lengths"] != SWEEP or count is None:
+        return [cell]
+    return [{**cell, "lengths": n} for n in sweep(chosen, count - int(chosen["steps"]))]
 
 
 def spell(key: str, value: Any) -> str:

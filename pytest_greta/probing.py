@@ -15,7 +15,7 @@ from pytest_greta import environment
 from pytest_greta.backends.base import PHASES, AttentionBackend, Numerics, Phase, Schedule, Unsupported
 from pytest_greta.backends.registry import UnknownBackend, open_backends
 from pytest_greta.cases.expect import contract_breach, matches, spelled
-from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt
+from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt, Where
 from pytest_greta.checks.compare import compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.run import attention_stats, examine
@@ -166,6 +166,9 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
     context = min(int(wanted["context"]), config.context) if wanted.get("context") else config.context
     if len(tokens) < steps + 1:
         raise CaseError(where, text("probe.short", count=len(tokens), least=steps + 1, steps=steps))
+    whole = len(tokens)
+    if wanted["lengths"] is not None:
+        tokens = _cut(tokens, int(wanted["lengths"]), steps, where)
     if len(tokens) > context:
         raise CaseError(where, text("probe.long", count=len(tokens), context=context))
     foreign = [t for t in tokens if not 0 <= t < config.vocab]
@@ -201,7 +204,16 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
         device=settings.device,
         inject=inject,
         ways=ways,
+        cut_from=whole if len(tokens) < whole else 0,
     )
+
+
+def _cut(tokens: tuple[int, ...], length: int, steps: int, where: Where) -> tuple[int, ...]:
+    """The first ``length`` tokens of a prompt, and the ``steps`` to be decoded after them."""
+    if len(tokens) < length + steps:
+        need = {"length": length, "need": length + steps, "steps": steps}
+        raise CaseError(where, text("probe.length", **need, count=len(tokens)))
+    return tokens[: length + steps]
 
 
 def _ways(probe: Probe, n: int) -> Ways:

@@ -78,7 +78,8 @@ class Breach:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was really run and compared. ``kernels``: plain rows (path, phase, library, kernel, calls, source)."""
+    """What was really run and compared. ``kernels``: plain rows (path, phase, library, kernel, calls, source);
+    ``ways``: how the token was reached, where that is not one prefill and one decoded token (see ``evidence.ways``)."""
 
     stages: int = 0
     rows: int = 0
@@ -87,6 +88,7 @@ class Evidence:
     canary: str = "off"
     weights: str = ""
     cache: str = "library"
+    ways: tuple[Mapping[str, Any], ...] = ()
     breaches: tuple[Breach, ...] = ()
 
 

@@ -15,7 +15,7 @@ from pytest_greta.texts import Text, as_text, join, text
 
 SETTINGS: tuple[str, ...] = (
     *("model", "backend", "dtype", "kv_dtype", "seed", "layers", "page_size", "steps", "gemm", "schedule", "contract"),
-    *("chunk", "q_len", "left_pad", "reuse", "batch", "context", "timeout"),
+    *("chunk", "q_len", "left_pad", "reuse", "batch", "lengths", "context", "timeout"),
 )
 """The keys that one probe has one value of: what may stand under ``matrix:``."""
 
@@ -92,7 +92,9 @@ class _Builder:
             self.problem(node.key_where(self.path, "id"), "id", None, twice)
         self.ids.setdefault(case_id, node.keys["id"][0])
         settings, matrix, modes = self.settings(node, owner)
-        prompt = self.prompt(node, owner, self.most_steps(settings, matrix))
+        steps = self.most_steps(settings, matrix)
+        prompt = self.prompt(node, owner, steps)
+        self.check_lengths(node, prompt, steps, owner)
         expect = self.expect_node(node, modes, owner)
         return Case(
             id=case_id,
@@ -159,6 +161,22 @@ class _Builder:
             few = text("case.few_tokens", count=count, steps=steps, least=steps + 1)
             self.problem(given.where(self.path), key, owner, few)
 
+    def check_lengths(self, node: Node, prompt: Prompt, steps: int, owner: Text) -> None:
+        """Every N leaves ``steps`` tokens of the prompt to be decoded; a text's length is known only to its model."""
+        found = next((found for level in (node, self.defaults) for found in _either_place(level, "lengths")), None)
+        if found is None:
+            return
+        count = prompt.known_length
+        if count is None:
+            if not isinstance(found.value, tuple):
+                self.problem(found.where(self.path), "lengths", owner, text("case.sweep_of_text"))
+            return
+        for item in found.items() if isinstance(found.value, tuple) else ():
+            if (length := int(item.plain())) + steps > count:
+                need = {"length": length, "need": length + steps, "steps": steps}
+                long = text("case.long_length", **need, count=count, most=count - steps)
+                self.problem(item.where(self.path), "lengths", owner, long)
+
     def prompt_file(self, name: Node, owner: Text) -> Prompt:
         file = self.path.parent / str(name.value)
         try:
@@ -187,6 +205,13 @@ class _Builder:
         for key, problem in inject_problems(values):
             self.problem(found[key].where(self.path), f"inject.{key}", owner, problem)
         return Inject(**values)
+
+
+def _either_place(level: Node, key: str) -> Iterator[Node]:
+    """A key's value, as a key of its own or under ``matrix:``."""
+    for place in (level, level.get("matrix")):
+        if place is not None and (found := place.get(key)) is not None:
+            yield found
 
 
 def _plain_items(node: Node) -> tuple[Any, ...]:

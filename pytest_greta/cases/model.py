@@ -50,6 +50,11 @@ class Prompt:
     file: Path | None = None
     """Where ``text`` came from, for ``prompt_file``."""
 
+    @property
+    def known_length(self) -> int | None:
+        """Its tokens, where no model is needed to count them."""
+        return self.random_tokens if self.token_ids is None else len(self.token_ids)
+
 
 @dataclass(frozen=True)
 class Inject:

@@ -97,6 +97,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "schema.null": ("nothing", "nada"),
     "schema.max_update": ("every_tile, none or lazy:NUMBER", "every_tile, none o lazy:NÚMERO"),
     "schema.layers": ("all or a list of layer numbers", "all o una lista de números de capa"),
+    "schema.lengths": ("sweep or a list of lengths", "sweep o una lista de longitudes"),
     "schema.none": ("none", "ninguna"),
     "schema.one_of": ("one of {names}", "uno de {names}"),
     "schema.near": ("; did you mean {name}?", "; ¿quiso decir {name}?"),
@@ -164,6 +165,17 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{count} tokens are too few for {steps} steps; expected at least {least}",
         "{count} tokens son pocos para {steps} pasos; se esperaban al menos {least}",
     ),
+    "case.long_length": (
+        "N = {length} needs {need} tokens, {steps} of them decoded; the prompt has {count}: expected at most {most}",
+        "N = {length} necesita {need} tokens, {steps} de ellos en decode; el prompt tiene {count}: se esperaba como"
+        " máximo {most}",
+    ),
+    "case.sweep_of_text": (
+        "a sweep is laid out before any model is loaded, and how many tokens a text has is the model's to say; give "
+        "random_tokens or token_ids, or a list of lengths",
+        "un barrido se traza antes de cargar ningún modelo, y cuántos tokens tiene un texto lo dice el modelo; use "
+        "random_tokens o token_ids, o una lista de longitudes",
+    ),
     "case.empty_prompt": ("{file}: is empty", "{file}: está vacío"),
     "case.fault_without": (
         "fault {fault} does not use {key}; remove the key, or use one of {users}",
@@ -202,6 +214,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "probe.short": (
         "prompt: {count} token(s); expected at least {least}, of which {steps} decoded after a prefill",
         "prompt: {count} token(s); se esperaban al menos {least}, {steps} de ellos en decode tras un prefill",
+    ),
+    "probe.length": (
+        "key lengths: N = {length} needs {need} tokens, {steps} of them decoded; the prompt has {count}",
+        "clave lengths: N = {length} necesita {need} tokens, {steps} de ellos en decode; el prompt tiene {count}",
     ),
     "probe.slots": (
         "batch, left_pad or reuse: a sequence needs {count} rows; the context holds {context}: shorten it, or raise"

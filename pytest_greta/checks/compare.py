@@ -20,7 +20,7 @@ CACHED = ("k_proj", "v_proj", "k_rope", "kv_write")
 
 def compare_paths(trace: Trace) -> list[ByteCheck]:
     """In the order of the stages: the decoded rows of every stage between ``full`` and ``decode``, and rows 0..N-1 of K
-    and V between ``full`` and ``prefix``.
+    and V between ``full`` and ``prefix``; of every stage where ``prefix`` ran in pieces, which are then what is judged.
 
     The hashes (``trace.hashing.HASH_ALGO``) are of the first row that differs, or of the last row compared. Stages with
     no row in common give no check. Raises ``TypeError`` where the two have another type or shape.
@@ -33,7 +33,9 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
             continue
         for key, tap in other.taps.items():
             mine = full.taps.get(key)
-            if mine is None or key.stage in DERIVED or (right == "prefix" and key.stage not in CACHED):
+            if mine is None or key.stage in DERIVED:
+                continue
+            if right == "prefix" and len(other.segments) <= 1 and key.stage not in CACHED:
                 continue
             rows = np.intersect1d(mine.positions, tap.positions)
             rows = rows[(rows >= first) & (rows < last)]

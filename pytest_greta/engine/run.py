@@ -55,6 +55,8 @@ class RunPlan:
     device: int = 0
     inject: Inject | None = None
     ways: Ways = field(default_factory=Ways)
+    cut_from: int = 0
+    """Tokens of the whole prompt, where ``tokens`` are only its first."""
 
     @property
     def n_prefix(self) -> int:
@@ -95,6 +97,13 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "threads": plan.threads,
         "seed": plan.seed,
         "gemm": plan.gemm,
+        "way": {
+            "cut_from": plan.cut_from,
+            "left_pad": run.pad,
+            "companions": [run.companions[seq] for seq in sorted(run.companions)],
+            "reused": run.reused,
+            "rolled_back": run.rolled_back,
+        },
         "run_seconds": time.perf_counter() - started,
     }
     if plan.inject is not None and (plants_weights(plan.inject) or plants_session(plan.inject)):
@@ -116,16 +125,18 @@ MOST_BOUNDARIES = 12
 seed."""
 
 
-def checked_rows(n: int, steps: int, seed: int, boundaries: Sequence[int]) -> tuple[set[int], set[int]]:
+def checked_rows(
+    n: int, steps: int, seed: int, boundaries: Sequence[int], cuts: Sequence[int] = ()
+) -> tuple[set[int], set[int]]:
     """The rows whose every stage is kept, for prefill(N) and for prefill(N + steps).
 
-    {0, 1, N/2, N-1}, one drawn from the seed, and both sides of tile and page boundaries (``boundaries``: their sizes);
-    all decoded rows in the full run. Another seed looks at other boundaries, where there are more than
-    ``MOST_BOUNDARIES``.
+    {0, 1, N/2, N-1}, one drawn from the seed, both sides of tile and page boundaries (``boundaries``: their sizes) and
+    of ``cuts`` (first rows of the calls of a prefill in pieces); all decoded rows in the full run. Another seed looks
+    at other boundaries, where there are more than ``MOST_BOUNDARIES``.
     """
     rng = np.random.default_rng(seed)
     rows = {0, 1, n // 2, n - 1, int(rng.integers(n))}
-    edges = [list(range(size, n, size)) for size in boundaries if size]
+    edges = [list(range(size, n, size)) for size in boundaries if size] + [sorted(cuts)]
     first_and_last = {edge for found in edges for edge in (*found[:1], *found[-1:])}
     others = sorted({edge for found in edges for edge in found} - first_and_last)
     room = max(0, MOST_BOUNDARIES - len(first_and_last))
@@ -150,7 +161,11 @@ class _Run:
             plan.steps,
             plan.seed,
             sorted({*tiles, plan.page_size, *(s.tile for s in plan.schedule.values())}),
+            [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]],
         )
+        self.pad, self.reused, self.rolled_back = 0, 0, 0
+        self.companions: dict[int, int] = {}
+        """What was really asked of the library: pad rows, rows kept and trimmed, the companions' rows by sequence."""
         self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
         self.fault_fired = False
@@ -225,6 +240,8 @@ class _Run:
         for call in layout.calls(segments):
             with path.counting(call):
                 self._forward(path.session, path.tracer, call)
+            self.pad = max(self.pad, call.pad)
+            self.companions |= dict(zip(call.batch.seq_ids[:-1].tolist(), call.batch.kv_len[:-1].tolist(), strict=True))
 
     def _detour(self, session: Completed, layout: Layout, reuse: Reuse) -> None:
         """Other tokens after the earlier request's prefix, which are then forgotten. Nothing of it is traced."""
@@ -235,7 +252,9 @@ class _Run:
             other = rng.integers(self.source.config.vocab, size=1).astype(np.int64)
             call = layout.call(Segment(phase, row, 1), alone=True, tokens=other)
             self._forward(session, Tracer((), ()), call)
+            self.rolled_back += 1
         session.kv_trim(len(self.plan.ways.companions), self.plan.ways.left_pad + reuse.prefix)
+        self.reused = reuse.prefix
 
     def _forward(self, session: Completed, tracer: Tracer, call: Call) -> NDArray[np.float32]:
         plan, fault = self.plan, self.plan.inject

@@ -128,6 +128,17 @@ CATALOGUE: dict[str, str] = {
     "failure.compared": "{stages} stages, {rows} rows, {elements} elements compared; weights: {weights}",
     "failure.canary": "canary: {canary}; cache kept by: {cache}",
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} calls, {source}",
+    # how the token was reached, where that is not one prefill and one decoded token
+    "way.cut": "the prompt of {whole} tokens was cut to {tokens}: N = {n}",
+    "way.chunks": "{count} chunks ran in prefill: {sizes} rows",
+    "way.reuse": (
+        "the first {rows} rows come from an earlier request, after which {rolled_back} other tokens were decoded and "
+        "trimmed"
+    ),
+    "way.left_pad": "{rows} pad rows stand before the prompt",
+    "way.batch": "companions in the batch: {count}, of {rows} rows in the end",
+    "way.decode": "{count} calls ran in decode: {sizes} rows",
+    "way.size": "{count} of {rows}",
     "failure.no_kernels": "no kernel was seen to run",
     "failure.more": "and {count} more",
     # why nothing can be concluded: the keys of verdict.Breach

@@ -130,6 +130,17 @@ CATALOGUE: dict[str, str] = {
     "failure.compared": "{stages} etapas, {rows} filas, {elements} elementos comparados; pesos: {weights}",
     "failure.canary": "canario: {canary}; caché a cargo de: {cache}",
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} llamadas, {source}",
+    # cómo se llegó al token, cuando no es con un prefill y un token decodificado
+    "way.cut": "el prompt de {whole} tokens se cortó a {tokens}: N = {n}",
+    "way.chunks": "en prefill se ejecutaron {count} fragmentos: {sizes} filas",
+    "way.reuse": (
+        "las primeras {rows} filas vienen de un pedido anterior, tras el cual se decodificaron y recortaron otros"
+        " {rolled_back} tokens"
+    ),
+    "way.left_pad": "hay {rows} filas de relleno antes del prompt",
+    "way.batch": "acompañantes en el lote: {count}, con {rows} filas al final",
+    "way.decode": "en decode se ejecutaron {count} llamadas: {sizes} filas",
+    "way.size": "{count} de {rows}",
     "failure.no_kernels": "no se vio ejecutar ningún kernel",
     "failure.more": "y {count} más",
     # por qué no se puede concluir nada: las claves de verdict.Breach

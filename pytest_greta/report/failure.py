@@ -14,6 +14,7 @@ from pytest_greta.report.notes import note_text
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import clean, number, short_sums, shorten, wrap
 from pytest_greta.report.unmet import Unmet, contract, unmet
+from pytest_greta.report.ways import way_texts
 from pytest_greta.result import ProbeResult
 from pytest_greta.verdict import FirstFailure
 
@@ -213,6 +214,8 @@ def _evidence(result: ProbeResult, lang: Lang) -> list[str]:
     if not evidence.kernels:
         said += prose("failure.no_kernels", lang)
     said += [kernel_text(row, lang) for row in evidence.kernels]
+    for each in zip(*(way_texts(result.verdict, language) for language in languages(lang)), strict=True):
+        said += dict.fromkeys(each)
     return [
         f"  {say('word.evidence', lang)}",
         *(line for text in said for line in wrap(text, _COLUMNS, "    ", " " * 6)),

@@ -12,6 +12,7 @@ from pytest_greta.report.measured import attention, environment, hashes, indicat
 from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import number, shorten
+from pytest_greta.report.ways import way_texts
 from pytest_greta.result import NOT_REACHED, ProbeResult
 from pytest_greta.verdict import INCONCLUSIVE, SCENARIOS
 
@@ -142,9 +143,15 @@ def _row(result: ProbeResult, lang: Lang) -> list[str]:
 
 
 def _explained(result: ProbeResult, lang: Lang) -> list[str]:
-    """A line for what the table has no column for: why inconclusive, why not run."""
+    """Lines for what the table has no column for: why inconclusive, why not run, how the token was reached."""
     verdict = result.verdict
     name = f"{escape(result.case)} {escape(pick.mode_text(result))}"
+    way = dict.fromkeys("; ".join(way_texts(verdict, language)) for language in languages(lang))
+    return _why(result, name, lang) + [f"- {name}: {escape(text)}" for text in way if text]
+
+
+def _why(result: ProbeResult, name: str, lang: Lang) -> list[str]:
+    verdict = result.verdict
     if verdict is not None and verdict.status == INCONCLUSIVE:
         said = dict.fromkeys("; ".join(reasons(verdict, language)) for language in languages(lang))
         return [f"- {name}: {escape(text)}" for text in said]

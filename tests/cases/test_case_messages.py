@@ -26,10 +26,20 @@ LINE_5 = {
     "chunks: 8": (5, "key chunks (case a): unknown key; did you mean chunk?"),
     "q_len: 0": (12, "key q_len (case a): expected at least 1, got 0"),
     "left_pad: -1": (15, "key left_pad (case a): expected at least 0, got -1"),
-    "batch: [0]": (13, "key batch[0] (case a): expected at least 1, got 0"),
-    "batch: 4": (12, "key batch (case a): expected a list, got 4"),
     "reuse: {rollback: 1}": (12, "key reuse (case a): the key prefix is missing"),
-    "lengths: sweep": (5, "key lengths (case a): not in this version"),
+    "numerics: {min_acc_bits: 24}": (5, "key numerics (case a): not in this version"),
+    "lengths: sweep": (14, "key lengths (case a): a sweep is laid out before any model is loaded"),
+    "lengths: swep": (14, "key lengths (case a): expected sweep or a list of lengths, got 'swep'"),
+    "lengths: 65": (14, "key lengths (case a): expected sweep or a list of lengths, got 65"),
+    "lengths: []": (14, "key lengths (case a): is empty"),
+    "lengths: [1, 0]": (18, "key lengths[1] (case a): expected at least 1, got 0"),
+    "lengths: [8, 8]": (14, "key lengths (case a): the value 8 is given twice; keep one"),
+    "lengths: [x]": (15, "key lengths[0] (case a): expected a whole number, got 'x'"),
+    "window: 0": (5, "key window (case a): unknown key"),
+    "reuse: {rollback: 2}": (12, "key reuse (case a): the key prefix is missing"),
+    "reuse: {prefix: 4, rollback: -1}": (34, "key reuse.rollback (case a): expected at least 0, got -1"),
+    "batch: 4": (12, "key batch (case a): expected a list, got 4"),
+    "batch: [0]": (13, "key batch[0] (case a): expected at least 1, got 0"),
     "reuse: {prefix: 0}": (21, "key reuse.prefix (case a): expected at least 1, got 0"),
     "batch_invariant: true": (5, "key batch_invariant (case a): not in this version"),
     "contract: {schedule: equal}": (16, "key contract.schedule (case a): unknown key; expected one of bitwise"),
@@ -147,7 +157,8 @@ LINE_5 = {
     "matrix: {prompt: [a, b]}": (14, "key matrix.prompt (case a): unknown key"),
     "matrix: {dtpye: [f32]}": (14, "key matrix.dtpye (case a): unknown key; did you mean dtype?"),
     "matrix: {q_len: [0]}": (22, "key matrix.q_len[0] (case a): expected at least 1, got 0"),
-    "matrix: {lengths: [1]}": (14, "key matrix.lengths (case a): not in this version"),
+    "matrix: {lengths: sweep}": (23, "key matrix.lengths (case a): expected a list, got 'sweep'"),
+    "matrix: {lengths: [0]}": (24, "key matrix.lengths[0] (case a): expected at least 1, got 0"),
     "matrix: {page_size: [0, x]}": (29, "key matrix.page_size[1] (case a): expected a whole number, got 'x'"),
 }
 
@@ -205,6 +216,14 @@ WHOLE = {
     "steps > random": (
         "suite: s\ndefaults: {matrix: {steps: [1, 9]}}\ncases: [{id: a, random_tokens: 9}]\n",
         "3:32: key random_tokens (case a): 9 tokens are too few for 9 steps; expected at least 10",
+    ),
+    "length > ids": (
+        "suite: s\ncases: [{id: a, token_ids: [1, 2, 3], lengths: [2, 3]}]\n",
+        "2:52: key lengths (case a): N = 3 needs 4 tokens, 1 of them decoded; the prompt has 3: expected at most 2",
+    ),
+    "length > random, steps of a matrix": (
+        "suite: s\ndefaults: {matrix: {lengths: [30]}}\ncases: [{id: a, random_tokens: 32, steps: [1, 4]}]\n",
+        "key lengths (case a): N = 30 needs 34 tokens, 4 of them decoded; the prompt has 32: expected at most 28",
     ),
     "one id twice": (
         "suite: s\ncases:\n  - {id: a, prompt: x}\n  - {id: b, prompt: x}\n  - {id: a, prompt: y}\n",
