@@ -6,7 +6,7 @@ The order of the rules is the order of ``docs/concepts/verdicts.md``; every rule
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.report.causes import likely_causes
@@ -23,10 +23,12 @@ from pytest_greta.verdict import (
     REAL_MISMATCH,
     STRUCTURAL_DRIFT,
     Breach,
+    Canary,
     Drift,
     Evidence,
     FirstFailure,
     Indicators,
+    Rerun,
     Verdict,
 )
 
@@ -113,6 +115,69 @@ def decide_as_designed(
     )
     # an expected mismatch: drift travels, so it does not speak against H0
     return replace(base, status=KV_MISMATCH, scenario=ATTENTION_COMPUTATION_MISMATCH, first_failure=failure)
+
+
+@dataclass(frozen=True)
+class Again:
+    """A suspect case run again with other tokens, drawn from ``seed``."""
+
+    seed: tuple[int, ...]
+    checks: Sequence[StageCheck]
+    verdict: Verdict
+
+
+def settle_suspect(
+    verdict: Verdict, checks: Sequence[StageCheck], compared: Sequence[ByteCheck], again: Sequence[Again]
+) -> Verdict:
+    """A suspect that comes again, at the same layer and stage with other tokens, is a mismatch; one that does not is
+    rounding, and shown. What a rerun finds beyond doubt elsewhere counts as if the case had found it."""
+    suspects = sorted((c for c in checks if c.grade == "suspect" and c.path != "aligned"), key=_in_order)
+    places = list(dict.fromkeys((c.layer, c.stage) for c in suspects))
+    valid = [run for run in again if run.verdict.status != INCONCLUSIVE]
+    repeated = [place for place in places if any(_worst_at(run.checks, place).grade != "ok" for run in valid)]
+    place = (repeated or places)[0]
+    verdict = replace(
+        verdict, evidence=replace(verdict.evidence, reruns=tuple(_rerun(run, place, places) for run in again))
+    )
+    if repeated:
+        culprit = next(c for c in suspects if (c.layer, c.stage) == place)
+        failure = _first_failure(culprit, suspects, suspects, compared)
+        scenario = _scenario(culprit, suspects)
+        return replace(verdict, status=KV_MISMATCH, scenario=scenario, hypothesis="H1", first_failure=failure)
+    if wrong := next((run.verdict for run in valid if run.verdict.status == KV_MISMATCH), None):
+        return replace(wrong, evidence=verdict.evidence, indicators=verdict.indicators, drift=verdict.drift)
+    if unclear := next((run.verdict for run in again if run not in valid), None):
+        return inconclusive(verdict, unclear.evidence.breaches)
+    return verdict
+
+
+def _worst_at(checks: Iterable[StageCheck], place: tuple[int, str]) -> StageCheck:
+    found = [c for c in checks if (c.layer, c.stage) == place and c.path != "aligned"]
+    return max(found, key=lambda c: c.rho, default=StageCheck("", *place, 0.0, 0.0, 0, 0))
+
+
+def _rerun(run: Again, place: tuple[int, str], suspects: Sequence[tuple[int, str]]) -> Rerun:
+    worst, failure = _worst_at(run.checks, place), run.verdict.first_failure
+    elsewhere = failure is not None and (failure.layer, failure.stage) not in suspects
+    wrong = f"L{failure.layer} {failure.stage}" if failure and elsewhere and run.verdict.status != PASS else ""
+    said = "unclear" if run.verdict.status == INCONCLUSIVE else worst.grade
+    return Rerun(run.seed, *place, said, worst.rho, wrong)
+
+
+def with_canary(verdict: Verdict, found: Sequence[Canary]) -> Verdict:
+    """The verdict with what became of the planted faults; a gate that missed one has proved nothing."""
+    planted = [c for c in found if c.outcome != "skipped"]
+    evidence = replace(verdict.evidence, canary="planted" if planted else "none", canaries=tuple(found))
+    missed = tuple(
+        Breach(
+            "canary_missed",
+            {"fault": c.fault, "phase": c.phase, "layer": c.layer, "stage": c.stage, "said": c.said or PASS},
+        )
+        for c in planted
+        if c.outcome == "missed"
+    )
+    verdict = replace(verdict, evidence=evidence)
+    return inconclusive(verdict, (*evidence.breaches, *missed)) if missed else verdict
 
 
 def inconclusive(base: Verdict, breaches: tuple[Breach, ...]) -> Verdict:

@@ -14,6 +14,7 @@ from pytest_greta.cases.model import MODES
 
 TRACE_LEVELS = ("off", "stats", "full")
 LANGS = ("both", "es", "en")
+CANARIES = ("auto", "on", "off")
 REQUIRABLE = ("model", "library", "device", "extra")
 
 
@@ -132,6 +133,13 @@ OPTIONS: tuple[Option, ...] = (
         "artifacts", "folder for reports, logs and traces; without it nothing is written", text, "DIR", is_path=True
     ),
     Option("lang", "language of the reports: both, es or en", one_of(*LANGS), "LANG", default="both"),
+    Option(
+        "canary",
+        "plant faults that must be found: auto (once a library, dtype and model), on (with every case) or off",
+        one_of(*CANARIES),
+        "WHEN",
+        default="auto",
+    ),
     Option(
         "require",
         "fail, not skip, a case that lacks one of these: model,library,device,extra,all",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import numpy as np
 from pytest_greta import environment
 from pytest_greta.backends.base import PHASES, AttentionBackend, Numerics, Phase, Schedule, Unsupported
 from pytest_greta.backends.registry import UnknownBackend, open_backends
+from pytest_greta.canary import canaries
 from pytest_greta.cases.expect import contract_breach, matches, spelled
 from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt, Where
 from pytest_greta.checks.compare import compare_paths, logits_drift
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.run import attention_stats, examine
-from pytest_greta.decide import decide_as_designed, decide_kv_aligned
+from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, settle_suspect, with_canary
 from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
@@ -70,7 +71,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     except UnknownBackend as error:
         raise CaseError(case.where, error.said) from None
     with _armed(backends, case.inject if in_kernel else None), blas_threads(plan.threads):
-        judged = judge(source, plan, backends, probe.mode)
+        judged = judge(source, plan, backends, probe.mode, settings.canary)
     expected = matches(judged.verdict, probe.expect)
     broken = contract_breach(wanted.get("contract") or {}, all(b.equal for b in judged.compared))
     held = not broken or judged.verdict.finding in (probe.expect.finding or ())
@@ -101,15 +102,54 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     return result, judged
 
 
-def judge(source: ModelSource, plan: RunPlan, backends: Mapping[Phase, AttentionBackend], mode: str) -> Judged:
-    """Run all paths and decide. Pure but for the run itself."""
+RERUNS = 2
+"""Of a suspect, each with tokens of its own."""
+
+
+def judge(
+    source: ModelSource, plan: RunPlan, backends: Mapping[Phase, AttentionBackend], mode: str, canary: str = "off"
+) -> Judged:
+    """Run all paths and decide; a suspect is run again, and ``canary`` (auto, on, off) shows that the gate can fail.
+
+    Pure but for the runs themselves, and for what ``auto`` remembers.
+    """
     unique = {id(b): Library(b) for b in backends.values()}
     libraries: dict[Phase, Library] = {phase: unique[id(backends[phase])] for phase in PHASES}
     plan = _of_device(plan, libraries["decode"].description.device_kind)
     _require_features(plan, libraries)
-    trace = trace_probe(source, plan, libraries)
     numerics: dict[str, Numerics] = {phase: declared(libraries[phase], phase, plan) for phase in PHASES}
-    return judge_trace(trace, source, {p: lib.description for p, lib in libraries.items()}, numerics, mode)
+    descriptions: dict[str, Any] = {p: lib.description for p, lib in libraries.items()}
+
+    def run(own: RunPlan) -> Judged:
+        return judge_trace(trace_probe(source, own, libraries), source, descriptions, numerics, mode)
+
+    judged = run(plan)
+    if judged.verdict.finding == "SUSPECT":
+        again = [_again(run, source, plan, number) for number in range(RERUNS)]
+        verdict = settle_suspect(judged.verdict, judged.checks, judged.compared, again)
+        judged = replace(judged, verdict=verdict)
+    return replace(judged, verdict=_canary(judged, source, plan, libraries, mode, canary))
+
+
+def _again(run: Callable[[RunPlan], Judged], source: ModelSource, plan: RunPlan, number: int) -> Again:
+    """The case with as many random tokens in place of its own."""
+    seed = (plan.seed, 3, number)
+    tokens = np.random.default_rng(seed).integers(source.config.vocab, size=len(plan.tokens))
+    judged = run(replace(plan, tokens=tuple(int(token) for token in tokens)))
+    return Again(seed, judged.checks, judged.verdict)
+
+
+def _canary(
+    judged: Judged, source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Library], mode: str, setting: str
+) -> Verdict:
+    """The verdict, with what the canary showed. Bytes are compared without it, and a planted fault is one itself."""
+    verdict = judged.verdict
+    if setting == "off" or mode == "as_designed":
+        return verdict
+    if plan.inject is not None:
+        return replace(verdict, evidence=replace(verdict.evidence, canary="inject"))
+    wrong = {c.stage for c in judged.checks if c.grade == "definite"}
+    return with_canary(verdict, canaries(source, plan, libraries, judged.numerics, setting, wrong))
 
 
 def judge_trace(

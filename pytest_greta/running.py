@@ -54,6 +54,7 @@ def run_settings(config: pytest.Config, probe: Probe, nodeid: str, where: str) -
         threads=distribute.threads(config),
         library=settings["library"],
         trace=settings["trace"],
+        canary=settings["canary"],
         artifacts=session.folder(config, probe.case.suite),
         require=settings["require"],
         lang=settings["lang"],

@@ -39,6 +39,8 @@ class RunSettings:
     """Path of a shared library that replaces the backend of every phase."""
     trace: str = "off"
     """off, stats, full"""
+    canary: str = "auto"
+    """auto, on, off"""
     artifacts: RunFolder | None = None
     """The folder of the case's suite; a probe writes only its own files in ``run/`` and ``traces/``."""
     require: frozenset[str] = frozenset()

@@ -77,6 +77,38 @@ class Breach:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """One fault that the harness planted by itself, and what the checks said of its layer.
+
+    ``stage``: where it must be found; ``said``: the first stage there that was found wrong, "" for none. ``outcome``:
+    ``found``, ``missed``, or ``skipped`` where this model or library leaves no room for it, with ``why``.
+    """
+
+    fault: str
+    phase: str
+    layer: int
+    stage: str
+    said: str = ""
+    outcome: str = "found"
+    why: str = ""
+    """A key of ``report.messages`` (``canary.KEY``), or the library's own words."""
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A suspect looked at again, with other tokens. ``said``: the grade at the suspect's ``layer`` and ``stage``, with
+    ``rho`` there; ``wrong`` is where else something was wrong beyond doubt."""
+
+    seed: tuple[int, ...]
+    """Of the random tokens."""
+    layer: int
+    stage: str
+    said: str
+    rho: float
+    wrong: str = ""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was really run and compared. ``kernels``: plain rows (path, phase, library, kernel, calls, source);
     ``ways``: how the token was reached, where that is not one prefill and one decoded token (see ``evidence.ways``)."""
@@ -86,9 +118,12 @@ class Evidence:
     elements: int = 0
     kernels: tuple[Mapping[str, Any], ...] = ()
     canary: str = "off"
+    """off; inject: the case's own fault is one; planted; none: no fault could be planted here."""
     weights: str = ""
     cache: str = "library"
     ways: tuple[Mapping[str, Any], ...] = ()
+    canaries: tuple[Canary, ...] = ()
+    reruns: tuple[Rerun, ...] = ()
     breaches: tuple[Breach, ...] = ()
 
 

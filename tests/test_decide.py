@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_greta.checks.result import ByteCheck, StageCheck
-from pytest_greta.decide import decide_as_designed, decide_kv_aligned, indicators_of
+from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, indicators_of, settle_suspect
 from pytest_greta.verdict import Breach, Evidence, FirstFailure
 
 EVIDENCE = Evidence(stages=4, rows=4, elements=40)
@@ -143,6 +143,72 @@ def test_the_first_tier_alone_is_a_shown_suspect():
     assert (verdict.status, verdict.scenario, verdict.finding) == ("PASS", "STRUCTURAL_DRIFT", "SUSPECT")
     assert verdict.first_failure is not None
     assert verdict.first_failure.stage == "attn_out"
+
+
+def suspect(stage: str, layer: int = 2) -> StageCheck:
+    return check(stage, 1.4, layer, rho2=0.3)
+
+
+def settled(first: list[StageCheck], *again: list[StageCheck], broken: tuple[Breach, ...] = ()):
+    """The verdict on ``first`` after reruns that saw ``again``."""
+    compared = [differs("attn_out")]
+    runs = [
+        Again((1, 3, i), checks, decide_kv_aligned(checks, compared, replace(EVIDENCE, breaches=broken)))
+        for i, checks in enumerate(again)
+    ]
+    return settle_suspect(decide_kv_aligned(first, compared, EVIDENCE), first, compared, runs)
+
+
+def test_a_suspect_that_stays_away_is_structural_and_says_what_the_reruns_said():
+    verdict = settled(with_wrong(suspect("attn_out")), HEALTHY, HEALTHY)
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("PASS", "STRUCTURAL_DRIFT", "SUSPECT")
+    assert verdict.hypothesis == "H0"
+    assert [(r.seed, r.layer, r.stage, r.said, r.rho) for r in verdict.evidence.reruns] == [
+        ((1, 3, 0), 2, "attn_out", "ok", 0.5),
+        ((1, 3, 1), 2, "attn_out", "ok", 0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "scenario"), [("attn_out", "KV_MISALIGNMENT"), ("q_rope", "KV_MISALIGNMENT"), ("o_proj", "REAL_MISMATCH")]
+)
+@pytest.mark.parametrize("rho2", [0.9, 1.1], ids=["suspect", "worse"])
+def test_a_suspect_that_comes_again_in_one_of_the_reruns_is_a_mismatch(stage, scenario, rho2):
+    verdict = settled(with_wrong(suspect(stage)), HEALTHY, with_wrong(check(stage, 1.2, rho2=rho2)))
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("KV_MISMATCH", scenario, "SUSPECT")
+    assert verdict.hypothesis == "H1"
+    failure = verdict.first_failure
+    assert failure is not None
+    assert (failure.layer, failure.stage, failure.phase, failure.rho) == (2, stage, "decode", 1.4)
+    assert [r.said for r in verdict.evidence.reruns] == ["ok", "suspect" if rho2 < 1 else "definite"]
+
+
+@pytest.mark.parametrize("other", [suspect("o_proj"), suspect("attn_out", layer=3)], ids=["stage", "layer"])
+def test_another_suspect_in_a_rerun_is_not_the_same(other):
+    verdict = settled(with_wrong(suspect("attn_out")), with_wrong(other), with_wrong(other))
+    assert (verdict.status, verdict.finding) == ("PASS", "SUSPECT")
+
+
+def test_of_several_suspects_the_first_that_comes_again_is_the_culprit():
+    first = with_wrong(suspect("q_proj"), suspect("lse", layer=4), suspect("o_proj", layer=5))
+    again = with_wrong(suspect("lse", layer=4), suspect("o_proj", layer=5))
+    verdict = settled(first, again, HEALTHY)
+    assert (verdict.status, verdict.scenario) == ("KV_MISMATCH", "KV_MISALIGNMENT")
+    assert verdict.first_failure is not None
+    assert (verdict.first_failure.layer, verdict.first_failure.stage) == (4, "lse")
+
+
+def test_what_a_rerun_finds_beyond_doubt_elsewhere_counts():
+    verdict = settled(with_wrong(suspect("attn_out")), with_wrong(check("q_proj", 7.0)), HEALTHY)
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("KV_MISMATCH", "REAL_MISMATCH", "NONE")
+    assert verdict.evidence.reruns[0].wrong == "L2 q_proj"
+
+
+def test_a_rerun_without_evidence_clears_nobody():
+    broken = (Breach("kernel_not_run", {"path": "decode"}),)
+    verdict = settled(with_wrong(suspect("attn_out")), HEALTHY, HEALTHY, broken=broken)
+    assert (verdict.status, verdict.scenario, verdict.reason) == ("INCONCLUSIVE", None, "kernel_not_run")
+    assert [r.said for r in verdict.evidence.reruns] == ["unclear", "unclear"]
 
 
 def test_a_definite_stage_outranks_an_earlier_suspect():

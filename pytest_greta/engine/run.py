@@ -54,6 +54,8 @@ class RunPlan:
     threads: int = 0
     device: int = 0
     inject: Inject | None = None
+    canary: tuple[Inject, ...] = ()
+    """Faults of the harness's own, beside that of the case: see ``canary.py``."""
     ways: Ways = field(default_factory=Ways)
     cut_from: int = 0
     """Tokens of the whole prompt, where ``tokens`` are only its first."""
@@ -107,7 +109,9 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "run_seconds": time.perf_counter() - started,
     }
     if plan.inject is not None and (plants_weights(plan.inject) or plants_session(plan.inject)):
-        facts |= {"fault": plan.inject.fault, "fault_fired": run.fault_fired}
+        facts |= {"fault": plan.inject.fault, "fault_fired": plan.inject in run.fired}
+    if plan.canary:
+        facts["canary_fired"] = [fault in run.fired for fault in plan.canary]
     return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
 
 
@@ -168,7 +172,8 @@ class _Run:
         """What was really asked of the library: pad rows, rows kept and trimmed, the companions' rows by sequence."""
         self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
-        self.fault_fired = False
+        self.fired: set[Inject] = set()
+        """The faults that changed what was passed on."""
         self._full: tuple[Completed, Layout, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Layout] | None = None
 
@@ -257,20 +262,21 @@ class _Run:
         self.reused = reuse.prefix
 
     def _forward(self, session: Completed, tracer: Tracer, call: Call) -> NDArray[np.float32]:
-        plan, fault = self.plan, self.plan.inject
-        config, weights = self.source.config, self.source.weights
+        plan, config, weights = self.plan, self.source.config, self.source.weights
         target: AttentionSession = session
-        planted: PlantedWeights | PlantedSession | None = None
-        if fault is not None and fault.phase in (call.phase, "both"):
+        planted: dict[Inject, PlantedWeights | PlantedSession] = {}
+        for fault in (*([plan.inject] if plan.inject else []), *plan.canary):
+            if fault.phase not in (call.phase, "both"):
+                continue
             if plants_weights(fault):
-                weights = planted = PlantedWeights(weights, fault, config)
+                weights = planted[fault] = PlantedWeights(weights, fault, config)
             elif plants_session(fault):
-                target = planted = PlantedSession(session, fault, config)
+                target = planted[fault] = PlantedSession(target, fault, config)
         decoder = Decoder(config, weights, target, self.act, plan.gemm, tracer)
         logit_rows = {int(call.rows[-1])} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
         logits = decoder.forward(call, logit_rows)
         session.sync()
-        self.fault_fired = self.fault_fired or (planted is not None and planted.fired)
+        self.fired |= {fault for fault, plant in planted.items() if plant.fired}
         for layer in self.layers:
             decoder.read_cache(layer, call, "_after")
         return logits

@@ -15,7 +15,6 @@ CATALOGUE: dict[str, str] = {
     "word.open": "open",
     "word.both_phases": "both",
     "word.no_head": "none",
-    "word.off": "off",
     "word.engine": "the harness",
     "word.passed": "passed",
     "word.failed": "failed",
@@ -84,6 +83,9 @@ CATALOGUE: dict[str, str] = {
     "summary.expected_faults": "injected faults found where they were planted: {count}",
     "summary.unasserted": "mismatches that no test asserted: {count} (not asserted)",
     "summary.suspect": "finding SUSPECT, {count}: beyond the first tier of the bound only, within the second",
+    "summary.canary": "canary: every planted fault was found in {found} of {due} probes",
+    "summary.canary_off": "canary: off ({count} probes); nothing shows in this run that it could have failed",
+    "summary.canary_none": "canary: none applicable ({count} probes)",
     "summary.indicators": "indicators (probes without an injected fault)",
     "summary.indicators_note": (
         "K and V hash consistency may be false in a pass: rounding differs between the two paths. K-V aligned may "
@@ -127,6 +129,21 @@ CATALOGUE: dict[str, str] = {
     "failure.where_model": "outside the layers",
     "failure.compared": "{stages} stages, {rows} rows, {elements} elements compared; weights: {weights}",
     "failure.canary": "canary: {canary}; cache kept by: {cache}",
+    # the faults that the harness plants by itself, and reruns of suspects
+    "canary.off": "off",
+    "canary.inject": "none, the injected fault is its own proof",
+    "canary.none": "none applicable",
+    "canary.found": "{found} of {planted} found",
+    "canary.missed": "missed: {fault} ({phase}, layer {layer}), due at {stage}, found: {said}",
+    "canary.skipped": "not planted: {fault} ({why})",
+    "canary.no_rope": "no layer has RoPE",
+    "canary.no_kv_heads": "only one kv head",
+    "canary.no_change": "it would change nothing here",
+    "rerun.ok": "rerun with random tokens (seed {seed}): layer {layer} {stage} clean, rho {rho}",
+    "rerun.suspect": "rerun with random tokens (seed {seed}): layer {layer} {stage} suspect again, rho {rho}",
+    "rerun.definite": "rerun with random tokens (seed {seed}): layer {layer} {stage} beyond both tiers, rho {rho}",
+    "rerun.unclear": "rerun with random tokens (seed {seed}): inconclusive",
+    "rerun.wrong": "{rerun}; beyond doubt wrong there: {wrong}",
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} calls, {source}",
     # how the token was reached, where that is not one prefill and one decoded token
     "way.cut": "the prompt of {whole} tokens was cut to {tokens}: N = {n}",
@@ -160,6 +177,10 @@ CATALOGUE: dict[str, str] = {
     "breach.not_judged": "path {path}, layer {layer}: stage {stage} was traced and could not be judged",
     "breach.fault_not_planted": (
         "the fault {fault} changed nothing: its layer, head, position, phase or magnitude leaves all arguments alike"
+    ),
+    "breach.canary_missed": (
+        "canary: the fault {fault} was planted in layer {layer} ({phase}), due at {stage}; found: {said}. The verdict "
+        "cannot be believed here"
     ),
     "breach.unreadable": "unreadable record at {where}: {error}",
     "breach.no_records": "no trace records in {path}",

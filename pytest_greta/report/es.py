@@ -15,7 +15,6 @@ CATALOGUE: dict[str, str] = {
     "word.open": "sin decidir",
     "word.both_phases": "ambas",
     "word.no_head": "ninguna",
-    "word.off": "apagado",
     "word.engine": "el arnés",
     "word.passed": "aprobada",
     "word.failed": "fallida",
@@ -86,6 +85,9 @@ CATALOGUE: dict[str, str] = {
     "summary.expected_faults": "fallos inyectados hallados donde se plantaron: {count}",
     "summary.unasserted": "discrepancias que ninguna prueba afirmó: {count} (no afirmado)",
     "summary.suspect": "hallazgo SUSPECT, {count}: fuera solo del primer nivel de la cota, dentro del segundo",
+    "summary.canary": "canario: en {found} de {due} sondas se hallaron todos los fallos plantados",
+    "summary.canary_off": "canario: apagado ({count} sondas); nada muestra en esta corrida que hubiera podido fallar",
+    "summary.canary_none": "canario: ninguno aplicable ({count} sondas)",
     "summary.indicators": "indicadores (sondas sin fallo inyectado)",
     "summary.indicators_note": (
         "La consistencia de hash de K y V puede ser falsa en un PASS: el redondeo difiere entre los dos caminos. "
@@ -129,6 +131,25 @@ CATALOGUE: dict[str, str] = {
     "failure.where_model": "fuera de las capas",
     "failure.compared": "{stages} etapas, {rows} filas, {elements} elementos comparados; pesos: {weights}",
     "failure.canary": "canario: {canary}; caché a cargo de: {cache}",
+    # los fallos que planta el propio arnés, y las repeticiones de lo sospechoso
+    "canary.off": "apagado",
+    "canary.inject": "ninguno, el fallo inyectado es su propia prueba",
+    "canary.none": "ninguno aplicable",
+    "canary.found": "{found} de {planted} hallados",
+    "canary.missed": "no hallado: {fault} ({phase}, capa {layer}), debía verse en {stage}, se halló: {said}",
+    "canary.skipped": "sin plantar: {fault} ({why})",
+    "canary.no_rope": "ninguna capa tiene RoPE",
+    "canary.no_kv_heads": "hay una sola cabeza kv",
+    "canary.no_change": "aquí no cambiaría nada",
+    "rerun.ok": "repetición con tokens al azar (semilla {seed}): capa {layer} {stage} limpia, rho {rho}",
+    "rerun.suspect": (
+        "repetición con tokens al azar (semilla {seed}): capa {layer} {stage} sospechosa otra vez, rho {rho}"
+    ),
+    "rerun.definite": (
+        "repetición con tokens al azar (semilla {seed}): capa {layer} {stage} fuera de los dos niveles, rho {rho}"
+    ),
+    "rerun.unclear": "repetición con tokens al azar (semilla {seed}): no concluyente",
+    "rerun.wrong": "{rerun}; allí está mal sin duda: {wrong}",
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} llamadas, {source}",
     # cómo se llegó al token, cuando no es con un prefill y un token decodificado
     "way.cut": "el prompt de {whole} tokens se cortó a {tokens}: N = {n}",
@@ -166,6 +187,10 @@ CATALOGUE: dict[str, str] = {
     "breach.not_judged": "camino {path}, capa {layer}: la etapa {stage} se trazó y no se pudo juzgar",
     "breach.fault_not_planted": (
         "el fallo {fault} no cambió nada: su capa, cabeza, posición, fase o magnitud deja cada argumento como estaba"
+    ),
+    "breach.canary_missed": (
+        "canario: se plantó el fallo {fault} en la capa {layer} ({phase}), que debía verse en {stage}; se halló: "
+        "{said}. Aquí no se puede confiar en el veredicto"
     ),
     "breach.unreadable": "registro ilegible en {where}: {error}",
     "breach.no_records": "no hay registros de traza en {path}",

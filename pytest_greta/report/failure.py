@@ -11,6 +11,7 @@ from pytest_greta.checks.result import StageCheck
 from pytest_greta.report import pick
 from pytest_greta.report.messages import Lang, Term, known, languages, prose, say, translate, truth
 from pytest_greta.report.notes import note_text
+from pytest_greta.report.proof import canary_text, rerun_text
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import clean, number, short_sums, shorten, wrap
 from pytest_greta.report.unmet import Unmet, contract, unmet
@@ -205,7 +206,7 @@ def _evidence(result: ProbeResult, lang: Lang) -> list[str]:
     assert result.verdict is not None
     evidence = result.verdict.evidence
     weights = short_sums(clean(evidence.weights)) or Term("word.not_measured")
-    canary = Term("word.off") if evidence.canary == "off" else clean(evidence.canary)
+    canary = canary_text(evidence)
     keepers = {"library": Term("word.library_source"), "engine": Term("word.engine")}
     cache = keepers.get(evidence.cache, clean(evidence.cache))
     counts = {"stages": evidence.stages, "rows": evidence.rows, "elements": evidence.elements}
@@ -216,6 +217,7 @@ def _evidence(result: ProbeResult, lang: Lang) -> list[str]:
     said += [kernel_text(row, lang) for row in evidence.kernels]
     for each in zip(*(way_texts(result.verdict, language) for language in languages(lang)), strict=True):
         said += dict.fromkeys(each)
+    said += [line for rerun in evidence.reruns for line in rerun_text(rerun).lines(lang)]
     return [
         f"  {say('word.evidence', lang)}",
         *(line for text in said for line in wrap(text, _COLUMNS, "    ", " " * 6)),

@@ -10,6 +10,7 @@ from pytest_greta.report import pick
 from pytest_greta.report.md import block, code, escape, paragraph, table
 from pytest_greta.report.measured import attention, environment, hashes, indicators
 from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
+from pytest_greta.report.proof import canary_lines, rerun_text
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import number, shorten
 from pytest_greta.report.ways import way_texts
@@ -155,6 +156,9 @@ def _why(result: ProbeResult, name: str, lang: Lang) -> list[str]:
     if verdict is not None and verdict.status == INCONCLUSIVE:
         said = dict.fromkeys("; ".join(reasons(verdict, language)) for language in languages(lang))
         return [f"- {name}: {escape(text)}" for text in said]
+    if verdict is not None and verdict.evidence.reruns:
+        said = dict.fromkeys(text for rerun in verdict.evidence.reruns for text in rerun_text(rerun).lines(lang))
+        return [f"- {name}: {escape(text)}" for text in said]
     if result.outcome == "not_run":
         mend = (
             [f"  {escape(text)}" for text in prose("summary.mend", lang, command=result.mend_text)]
@@ -207,6 +211,8 @@ def _hypotheses(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     lines = paragraph(f"hypothesis.{session.state}", lang, judged=session.judged, rejecting=len(session.rejecting))
     if session.faults and session.state != "none":
         lines += paragraph("hypothesis.faults", lang)
+    for key, values in canary_lines(results):
+        lines += paragraph(key, lang, **values)
     kernels: Counter[tuple[str, ...]] = Counter()
     stages = rows = elements = 0
     weights: dict[str, None] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_greta.report import pick
 from pytest_greta.report.messages import Lang, languages, prose, say, translate
+from pytest_greta.report.proof import canary_lines, rerun_text
 from pytest_greta.report.sentence import reasons
 from pytest_greta.report.text import Style, clean, number, plain, short_sums, shorten, table, wrap, wrap_name
 from pytest_greta.report.text import width as columns_of
@@ -40,6 +41,7 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
         passed = sum(r.outcome == "passed" for r in folded)
         add("summary.folded", count=len(folded), passed=passed, failed=len(folded) - passed)
     _notes(results, add)
+    lines += _reruns(shown, lang, width)
     for result in shown:
         if result.verdict is not None and result.verdict.status == INCONCLUSIVE:
             lines += _inconclusive(result, lang, width)
@@ -48,6 +50,8 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
     add(f"hypothesis.{session.state}", judged=session.judged, rejecting=len(session.rejecting))
     if session.faults and session.state != "none":
         add("hypothesis.faults")
+    for key, values in canary_lines(results):
+        add(key, indent="", **values)
     lines += _not_run(results, lang, width)
     counts = Counter(r.outcome for r in results)
     add(
@@ -145,6 +149,17 @@ def _notes(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
     suspects = sum(1 for r in results if r.verdict is not None and r.verdict.finding == "SUSPECT")
     if suspects:
         add("summary.suspect", count=suspects)
+
+
+def _reruns(results: Sequence[ProbeResult], lang: Lang, width: int) -> list[str]:
+    """What the reruns of suspects said."""
+    lines = []
+    for result in results:
+        name = f"{shorten(result.case, 40)} {shorten(pick.mode_text(result), 40)}"
+        for rerun in result.verdict.evidence.reruns if result.verdict else ():
+            for said in rerun_text(rerun).lines(lang):
+                lines += wrap(f"{name}: {said}", width, "  ", "    ")
+    return lines
 
 
 def _inconclusive(result: ProbeResult, lang: Lang, width: int) -> list[str]:

@@ -110,6 +110,7 @@ def run_probe(probe, settings) -> ProbeResult:  # type: ignore[no-untyped-def]
             "threads": settings.threads,
             "library": settings.library,
             "trace": settings.trace,
+            "canary": settings.canary,
             "lang": settings.lang,
             "backends": sorted(settings.backends),
             "folder": str(settings.artifacts.path) if settings.artifacts else None,

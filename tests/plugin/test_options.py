@@ -23,6 +23,7 @@ EFFECTS = [
     ("seed", "7", {"GRETA_SEED": "7"}, {"seed": 7}),
     ("trace", "full", {}, {"trace": "full"}),
     ("trace", "stats", {"GRETA_TRACE_B3_66": "1"}, {"trace": "stats"}),
+    ("canary", "on", {}, {"canary": "on"}),
     ("lang", "es", {}, {"lang": "es"}),
 ]
 
@@ -55,6 +56,7 @@ def test_without_any_the_defaults_hold(project: Project) -> None:
     assert found["seed"] == 1
     assert found["layers"] == "all"
     assert found["trace"] == "off"
+    assert found["canary"] == "auto"
     assert found["lang"] == "both"
     assert found["library"] is None
     assert found["model"] == "synthetic"
@@ -88,6 +90,7 @@ WRONG = [
     ("layers", "-1", "all; 0,3,5"),
     ("seed", "one", "0 ... 2^64 - 1"),
     ("trace", "all", "off, stats, full"),
+    ("canary", "yes", "auto, on, off"),
     ("lang", "fr", "both, es, en"),
     ("require", "models", "model,library,device,extra,all"),
     ("timeout", "0", "> 0 s, <= 1e9 s"),
@@ -129,9 +132,7 @@ def test_an_unknown_mode_names_both_in_both_languages(project: Project) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "option", ["--greta-devices", "--greta-canary", "--greta-baseline", "--greta-update-baseline", "--greta-report"]
-)
+@pytest.mark.parametrize("option", ["--greta-devices", "--greta-baseline", "--greta-update-baseline", "--greta-report"])
 def test_an_option_of_a_later_part_does_not_exist(project: Project, option: str) -> None:
     result = project.run(f"{option}=x")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

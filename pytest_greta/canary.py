@@ -1,0 +1,165 @@
+"""The canary: faults that the harness plants by itself, to see the gate fail before its silence is believed.
+
+Argument and weight faults only, so that any library can have them. Several go into one short run, each into a layer of
+its own: a stage is judged from its own input, so that the layers do not disturb one another. Neither the faults nor the
+checks know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pytest_greta.backends.base import AttentionBackend, BackendError, Numerics, Phase
+from pytest_greta.cases.model import Inject
+from pytest_greta.checks.result import StageCheck
+from pytest_greta.checks.run import check_trace
+from pytest_greta.engine.run import Library, RunPlan, trace_probe
+from pytest_greta.engine.spec import ModelConfig, ModelSource, decoder_stages
+from pytest_greta.engine.ways import Ways
+from pytest_greta.trace.paths import RUNS
+from pytest_greta.trace.stages import order
+from pytest_greta.verdict import Canary
+
+TOKENS = 12
+"""Of the canary's prompt: 11 rows in the cache and one decoded. Enough for every fault to move something."""
+
+
+@dataclass(frozen=True)
+class Planting:
+    """A fault, the stages at one of which it must be found, and what it needs: ``rope``, ``kv_heads`` or nothing."""
+
+    fault: Inject
+    stages: tuple[str, ...]
+    needs: str = ""
+
+    def fits(self, model: ModelConfig, layer: int) -> bool:
+        if self.needs == "rope":
+            return model.layers[layer].rope_style != "none"
+        return self.needs != "kv_heads" or model.n_kv_heads > 1
+
+
+PLANTINGS = (
+    Planting(Inject("w_route", "prefill", stage="q_proj"), ("q_proj",)),
+    Planting(Inject("rope_pos", "decode"), ("q_rope",), "rope"),
+    Planting(Inject("kv_slot", "decode"), ("kv_write",)),
+    Planting(Inject("kv_len", "decode"), ("lse", "attn_out")),
+    Planting(Inject("gqa_map", "prefill"), ("lse", "attn_out"), "kv_heads"),
+)
+"""Of each part that a verdict speaks of, one: weights, RoPE, the cache's addressing, lengths, the heads' map."""
+
+_KNOWN: dict[Any, tuple[Canary, ...]] = {}
+"""What ``auto`` has found in this process, by library, dtype and model."""
+
+
+def canaries(
+    source: ModelSource,
+    plan: RunPlan,
+    libraries: Mapping[Phase, Library],
+    numerics: Mapping[str, Numerics],
+    setting: str,
+    wrong: Iterable[str] = (),
+) -> tuple[Canary, ...]:
+    """What became of each of ``PLANTINGS``; for ``auto`` once for a library, dtype and model of this process.
+
+    ``plan``: the case's, of which tokens, ways and layers are replaced. ``wrong``: stages at which the case's own run
+    is wrong already, which say nothing here.
+    """
+    if setting == "on":
+        return _all(source, plan, libraries, numerics, frozenset(wrong))
+    key = (*(_identity(lib) for lib in libraries.values()), plan.act_dtype, source.name, source.origin)
+    if key not in _KNOWN:
+        _KNOWN[key] = _all(source, plan, libraries, numerics, frozenset(wrong))
+    return _KNOWN[key]
+
+
+def _identity(library: Library) -> tuple[type[AttentionBackend], str, str, str]:
+    """The class too: two backends in Python may have one name."""
+    said = library.description
+    return type(library.backend), said.name, said.version, said.path
+
+
+def rounds(config: ModelConfig) -> tuple[list[list[tuple[Planting, int]]], list[Canary]]:
+    """The runs, each of faults with their layers, no layer twice in a run; and the faults that fit no layer.
+
+    Layers are spread over the model's depth.
+    """
+    runs: list[dict[int, Planting]] = []
+    skipped = []
+    for index, planting in enumerate(PLANTINGS):
+        start = index * config.n_layers // len(PLANTINGS)
+        layers = [(start + i) % config.n_layers for i in range(config.n_layers)]
+        fitting = [i for i in layers if planting.fits(config, i)]
+        if not fitting:
+            skipped.append(_canary(planting, -1, outcome="skipped", why=f"canary.no_{planting.needs}"))
+            continue
+        run = next((run for run in runs if any(i not in run for i in fitting)), None)
+        if run is None:
+            runs.append(run := {})
+        run[next(i for i in fitting if i not in run)] = planting
+    return [[(planting, layer) for layer, planting in run.items()] for run in runs], skipped
+
+
+def _all(
+    source: ModelSource,
+    plan: RunPlan,
+    libraries: Mapping[Phase, Library],
+    numerics: Mapping[str, Numerics],
+    wrong: frozenset[str],
+) -> tuple[Canary, ...]:
+    runs, found = rounds(source.config)
+    for planted in runs:
+        try:
+            found += _run(source, plan, libraries, numerics, wrong, planted)
+        except BackendError:  # the library refuses one of them: each by itself
+            for one in planted:
+                try:
+                    found += _run(source, plan, libraries, numerics, wrong, [one])
+                except BackendError as error:
+                    found.append(_canary(*one, outcome="skipped", why=str(error)))
+    return tuple(found)
+
+
+def _run(
+    source: ModelSource,
+    plan: RunPlan,
+    libraries: Mapping[Phase, Library],
+    numerics: Mapping[str, Numerics],
+    wrong: frozenset[str],
+    planted: Sequence[tuple[Planting, int]],
+) -> list[Canary]:
+    layers = tuple(sorted(layer for _, layer in planted))
+    count = min(TOKENS, source.config.context)
+    tokens = np.random.default_rng([plan.seed, 4]).integers(source.config.vocab, size=count)
+    own = replace(
+        plan,
+        tokens=tuple(int(token) for token in tokens),
+        steps=1,
+        layers=layers,
+        context=0,
+        inject=None,
+        canary=tuple(replace(planting.fault, layer=layer) for planting, layer in planted),
+        ways=Ways(),
+    )
+    trace = trace_probe(source, own, libraries)
+    stages = [spec for spec in decoder_stages(source.config) if spec.layer in layers]
+    checks = check_trace(trace, source, stages, numerics)
+    return [
+        judged(*one, checks, wrong) if fired else _canary(*one, outcome="skipped", why="canary.no_change")
+        for one, fired in zip(planted, trace.facts["canary_fired"], strict=True)
+    ]
+
+
+def judged(planting: Planting, layer: int, checks: Iterable[StageCheck], wrong: frozenset[str]) -> Canary:
+    """Found where the first stage of the layer that is wrong beyond doubt is the planting's."""
+    definite = {c.stage for c in checks if c.layer == layer and c.path in RUNS and c.grade == "definite"}
+    heard = sorted(definite - (wrong - set(planting.stages)), key=lambda stage: order(layer, stage))
+    said = heard[0] if heard else ""
+    return _canary(planting, layer, said=said, outcome="found" if said in planting.stages else "missed")
+
+
+def _canary(planting: Planting, layer: int, **more: str) -> Canary:
+    return Canary(planting.fault.fault, planting.fault.phase, layer, " / ".join(planting.stages), **more)
