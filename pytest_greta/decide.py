@@ -36,8 +36,9 @@ ATTENTION = ("lse", "attn_out")
 MISALIGNED_STAGES = ("q_rope", "k_rope", *ATTENTION)
 """Culprits that leave K and V themselves right."""
 
-ADDRESSING = frozenset({"kv_head", "layer", "sequence", "page", "previous_bytes"})
-"""Provenance keys of a kernel that read the wrong rows: a cache fault, though it first shows in the attention."""
+ADDRESSING = frozenset({"kv_head", "kv_scale", "layer", "sequence", "page", "previous_bytes"})
+"""Provenance keys of a kernel that read the wrong rows, or read them wrongly: a cache fault, though it first shows in
+the attention."""
 
 WHO = {
     "rww": "who.decode_kernel",
@@ -211,7 +212,8 @@ def _in_order(check: StageCheck) -> tuple[tuple[int, int], int]:
 
 def _scenario(culprit: StageCheck, wrong: Sequence[StageCheck]) -> str:
     kv_right = not any(c.layer == culprit.layer and c.stage in ("k_proj", "v_proj", "kv_read") for c in wrong)
-    if culprit.stage in MISALIGNED_STAGES and kv_right and culprit.cause not in ADDRESSING:
+    addressing = bool(culprit.cause) and set(culprit.cause.split(",")) <= ADDRESSING
+    if culprit.stage in MISALIGNED_STAGES and kv_right and not addressing:
         return KV_MISALIGNMENT
     return REAL_MISMATCH
 

@@ -45,7 +45,8 @@ class StageCheck:
     overflow: bool = False
     """The reference overflows the storage type too."""
     cause: str = ""
-    """A provenance key (``kv_head``, ``kv_len`` ...) where another reading of the cache fits the output."""
+    """A provenance key (``kv_head``, ``kv_len`` ...) where another reading of the cache fits the output; several where
+    they fit equally well, joined by commas."""
     p_value: float | None = None
     """min(1, 2 M exp(-1.5 (c rho')^2)), only where the bound is statistical."""
 

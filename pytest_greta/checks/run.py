@@ -14,6 +14,7 @@ from pytest_greta.checks import reference as ref
 from pytest_greta.checks.attention import AttentionReference, Call, Options, Rows
 from pytest_greta.checks.bounds import Reference
 from pytest_greta.checks.constants import BLIND_ANGLE
+from pytest_greta.checks.elsewhere import Elsewhere
 from pytest_greta.checks.judge import Group, Place, judge, judge_bytes, merge
 from pytest_greta.checks.provenance import provenance
 from pytest_greta.checks.result import StageCheck
@@ -117,6 +118,7 @@ class _Walk:
         self.model_numerics = model_numerics
         self._angles: dict[Any, ref.Angles] = {}
         self._wrong: dict[str, int] = {}
+        self._cause: dict[str, tuple[str, str]] = {}
         self._layer = MODEL
         self._attention: dict[str, tuple[Call, AttentionReference]] = {}
         self._by_op: Mapping[str, Callable[[StageSpec], list[StageCheck]]] = {
@@ -304,12 +306,15 @@ class _Walk:
         fault."""
         if check.grade == "ok" or self._wrong.setdefault(check.path, check.layer) != check.layer:
             return check
-        stored = {
-            name: tap
-            for name in ("lse", "attn_out")
-            if (tap := self.trace.tap(check.path, check.layer, name)) is not None
-        }
-        cause, note = provenance(check, call, stored)
+        if not self._cause.get(check.path, ("", ""))[0]:  # what explains the lse explains the output
+            stored = {
+                name: tap
+                for name in ("lse", "attn_out")
+                if (tap := self.trace.tap(check.path, check.layer, name)) is not None
+            }
+            elsewhere = Elsewhere(self.view, self.config, check.path, check.layer)
+            self._cause[check.path] = provenance(check, call, stored, elsewhere)
+        cause, note = self._cause[check.path]
         return replace(check, cause=cause, note=note) if cause else check
 
     # -- small helpers ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pytest_greta.checks.judge import Group
 from pytest_greta.dtypes import Array
 from pytest_greta.engine.spec import StageSpec
-from pytest_greta.trace.records import Tap, Trace
+from pytest_greta.trace.records import Key, Tap, Trace
 from pytest_greta.trace.stages import MODEL
 
 
@@ -120,6 +120,19 @@ class View:
         if key not in self._caches:
             self._caches[key] = self._cache(path, layer)
         return self._caches[key]
+
+    def other_cache(self, path: str, layer: int) -> Cache | None:
+        """The same of a layer that is not being judged: not kept."""
+        return self._caches.get((path, layer)) or self._cache(path, layer)
+
+    def beside(self, path: str, layer: int, part: str) -> Tap | None:
+        """Cache rows beside those of a path (``engine.beside``). ``aligned`` reads the full run's session; what was
+        rolled back was so before the decode path went on."""
+        source = {"aligned": "full"}.get(path, path)
+        if path == "decode" and part.endswith(".before"):
+            source = "prefix"
+        found = self.trace.paths.get(source)
+        return None if found is None else found.beside.get(Key(layer, "kv_read", part))
 
     def forget(self) -> None:
         """Drop the caches that were put together: a layer's are not asked for again."""

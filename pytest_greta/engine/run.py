@@ -24,6 +24,7 @@ from pytest_greta.backends.base import (
 from pytest_greta.backends.complete import Completed
 from pytest_greta.cases.model import Inject
 from pytest_greta.dtypes import DTYPES
+from pytest_greta.engine.beside import Beside
 from pytest_greta.engine.decoder import Decoder, Gemm
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
@@ -107,6 +108,7 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
             "rolled_back": run.rolled_back,
         },
         "run_seconds": time.perf_counter() - started,
+        **run.page_facts(),
     }
     if plan.inject is not None and (plants_weights(plan.inject) or plants_session(plan.inject)):
         facts |= {"fault": plan.inject.fault, "fault_fired": plan.inject in run.fired}
@@ -174,6 +176,7 @@ class _Run:
         self.done_by_engine: tuple[str, ...] = ()
         self.fired: set[Inject] = set()
         """The faults that changed what was passed on."""
+        self._before = Beside(self.layers)
         self._full: tuple[Completed, Layout, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Layout] | None = None
 
@@ -187,7 +190,7 @@ class _Run:
         session, layout = self._session("prefill"), self._layout()
         path = _Path("full", self.libraries["prefill"].description, session, Tracer(self.layers, self.full_rows))
         self._run(path, layout, [Segment("prefill", 0, len(self.ids))])
-        trace = path.trace(self.ids)
+        trace = path.trace(self.ids, Beside(self.layers).read(session, layout))
         self._full = (session, layout, trace.taps)
         return trace
 
@@ -201,7 +204,7 @@ class _Run:
             if reuse is not None and segment.start + segment.count == reuse.prefix:
                 self._detour(session, layout, reuse)
         self._prefix = (session, layout)
-        return path.trace(self.ids)
+        return path.trace(self.ids, self._before.read(session, layout))
 
     def decode(self) -> PathTrace:
         """The last ``steps`` tokens, ``q_len`` a call, over the prefix run's cache."""
@@ -212,7 +215,7 @@ class _Run:
         tracer = Tracer(self.layers, range(n, n + steps))
         path = _Path("decode", self.libraries["decode"].description, session, tracer)
         self._run(path, layout, self.plan.ways.decode(n, steps))
-        return path.trace(self.ids)
+        return path.trace(self.ids, Beside(self.layers).read(session, layout))
 
     def aligned(self) -> PathTrace:
         """The decode kernel with the full run's query of row N, over the full run's cache: one call a layer."""
@@ -235,6 +238,13 @@ class _Run:
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
+    def page_facts(self) -> dict[str, Any]:
+        """Where the rows of a paged cache lie in memory: what provenance needs to try other places."""
+        if self.block_table is None:
+            return {}
+        size, count = self.config.page_size, self.config.n_pages
+        return {"pages": {"size": size, "count": count, "table": self.block_table.tolist()}}
+
     def logits(self) -> NDArray[np.float32]:
         """Of the last position after one prefill of everything: float32 [vocab]."""
         call = self._layout().call(Segment("prefill", 0, len(self.ids)))
@@ -249,7 +259,8 @@ class _Run:
             self.companions |= dict(zip(call.batch.seq_ids[:-1].tolist(), call.batch.kv_len[:-1].tolist(), strict=True))
 
     def _detour(self, session: Completed, layout: Layout, reuse: Reuse) -> None:
-        """Other tokens after the earlier request's prefix, which are then forgotten. Nothing of it is traced."""
+        """Other tokens after the earlier request's prefix, which are then forgotten; what they left in the cache is
+        kept."""
         rng = np.random.default_rng([self.plan.seed, 2])
         # a library that only prefills decodes nothing: there the other tokens come one prefill each
         phase: Phase = "decode" if self.libraries["prefill"] is self.libraries["decode"] else "prefill"
@@ -258,6 +269,7 @@ class _Run:
             call = layout.call(Segment(phase, row, 1), alone=True, tokens=other)
             self._forward(session, Tracer((), ()), call)
             self.rolled_back += 1
+        self._before.rolled_back(session, layout, reuse)
         session.kv_trim(len(self.plan.ways.companions), self.plan.ways.left_pad + reuse.prefix)
         self.reused = reuse.prefix
 
@@ -356,7 +368,7 @@ class _Path:
         self._ran.update(Counter(self.session.counters()) - before)
         self._calls.append(call)
 
-    def trace(self, ids: NDArray[np.int64]) -> PathTrace:
+    def trace(self, ids: NDArray[np.int64], beside: Mapping[Key, Tap] | None = None) -> PathTrace:
         rows = np.concatenate([call.rows for call in self._calls])
         positions = np.concatenate([call.batch.positions[call.probed] for call in self._calls]).astype(np.int64)
         source: Literal["library", "declared"] = "library" if "counters" in self.library.features else "declared"
@@ -365,4 +377,4 @@ class _Path:
             for (phase, kernel), calls in sorted(self._ran.items())
         )
         segments = tuple((call.phase, int(call.rows[0]), len(call.rows)) for call in self._calls)
-        return PathTrace(self.name, ids[rows], rows, positions, self.tracer.taps(), kernels, segments)
+        return PathTrace(self.name, ids[rows], rows, positions, self.tracer.taps(), kernels, segments, beside or {})

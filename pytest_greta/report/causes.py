@@ -15,6 +15,7 @@ _PROVENANCE: dict[str, str] = {
     "stale": "cause.stale",
     "previous_bytes": "cause.stale",
     "kv_scale": "cause.cache_scale",
+    "score_mod": "cause.score_mod",
     "split_merge": "cause.split_merge",
     "weight_route": "cause.weight_route",
     "configuration": "cause.configuration",
@@ -56,13 +57,14 @@ _STAGE: dict[str, tuple[str, ...]] = {
 
 
 def likely_causes(stage: str, provenance: str = "") -> tuple[str, ...]:
-    """Message keys for a stage, most likely first; what ``provenance`` (``StageCheck.cause``) names is the only one.
+    """Message keys for a stage, most likely first; what ``provenance`` (``StageCheck.cause``) names are the only ones.
 
-    A provenance may be ``cause.*`` itself or one of the checks' words (``kv_head``, ``kv_len``, ...); an unknown one
-    adds nothing.
+    A provenance may be ``cause.*`` itself or some of the checks' words (``kv_head``, ``kv_len``, ...), joined by
+    commas; an unknown one adds nothing.
     """
-    named = provenance if provenance in _KEYS else _PROVENANCE.get(provenance, "")
-    return (named,) if named else _STAGE.get(stage, ())
+    keys = (key if key in _KEYS else _PROVENANCE.get(key, "") for key in provenance.split(","))
+    named = tuple(dict.fromkeys(key for key in keys if key))
+    return named or _STAGE.get(stage, ())
 
 
 _KEYS = frozenset(_PROVENANCE.values()) | {key for keys in _STAGE.values() for key in keys}

@@ -86,6 +86,9 @@ class PathTrace:
     taps: Mapping[Key, Tap]
     kernels: tuple[KernelRun, ...] = ()
     segments: tuple[tuple[str, int, int], ...] = ()
+    beside: Mapping[Key, Tap] = field(default_factory=dict)
+    """Cache rows that are no part of the path, but that a kernel could have read in place of its own: see
+    ``engine.beside``. Never compared, never judged; only provenance reads them."""
 
     def get(self, layer: int, stage: str, part: str = "") -> Tap | None:
         return self.taps.get(Key(layer, stage, part))
@@ -105,7 +108,8 @@ class Trace:
     kv_dtype: str
     paths: Mapping[str, PathTrace]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values for the report: model, weights source, libraries, threads, seed, timings."""
+    """Plain values for the report: model, weights source, libraries, threads, seed, timings; and for provenance ``way``
+    and, of a paged cache, ``pages`` (``size``, ``count``, and the ``table`` of every sequence)."""
 
     def tap(self, path: str, layer: int, stage: str, part: str = "") -> Tap | None:
         found = self.paths.get(path)

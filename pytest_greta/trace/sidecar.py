@@ -30,7 +30,7 @@ class TraceError(Exception):
 
 
 def save_sidecar(path: Path, trace: Trace) -> None:
-    """Write all taps of all paths with their positions. Raises ``ArtifactError``."""
+    """Write all taps of all paths with their positions, and what lay beside them. Raises ``ArtifactError``."""
     tensors: dict[str, Array] = {}
     taps: list[dict[str, Any]] = []
     paths: dict[str, Any] = {}
@@ -44,10 +44,12 @@ def save_sidecar(path: Path, trace: Trace) -> None:
             "segments": [list(s) for s in found.segments],
             "kernels": [dataclasses.asdict(k) for k in found.kernels],
         }
-        for key, tap in found.taps.items():
-            stem = f"{name}.{key.layer}.{key.stage}" + (f".{key.part}" if key.part else "")
-            tensors |= {f"{stem}.positions": tap.positions, f"{stem}.values": tap.values}
-            taps.append({"path": name, **key._asdict(), "stem": stem, "dtype": dtype_of(tap.values).name})
+        for group, kept in (("taps", found.taps), ("beside", found.beside)):
+            for key, tap in kept.items():
+                stem = f"{name}.{key.layer}.{key.stage}" + (f".{key.part}" if key.part else "")
+                tensors |= {f"{stem}.positions": tap.positions, f"{stem}.values": tap.values}
+                place = {"path": name, "group": group, **key._asdict()}
+                taps.append({**place, "stem": stem, "dtype": dtype_of(tap.values).name})
     meta = {
         "schema": SIDECAR_SCHEMA,
         "n_prefix": trace.n_prefix,
@@ -93,10 +95,12 @@ def _rebuild(meta: dict[str, Any], stored: dict[str, dict[str, Any]]) -> Trace:
         return _array(stored[name], np.dtype(np.int64))
 
     taps: dict[str, dict[Key, Tap]] = {name: {} for name in meta["paths"]}
+    beside: dict[str, dict[Key, Tap]] = {name: {} for name in meta["paths"]}
     for tap in meta["taps"]:
         values = _array(stored[f"{tap['stem']}.values"], DTYPES[tap["dtype"]].numpy)
         key = Key(tap["layer"], tap["stage"], tap["part"])
-        taps[tap["path"]][key] = Tap(int64(f"{tap['stem']}.positions"), values)
+        group = beside if tap.get("group") == "beside" else taps
+        group[tap["path"]][key] = Tap(int64(f"{tap['stem']}.positions"), values)
     paths = {
         name: PathTrace(
             path=name,
@@ -106,6 +110,7 @@ def _rebuild(meta: dict[str, Any], stored: dict[str, dict[str, Any]]) -> Trace:
             taps=taps[name],
             kernels=tuple(KernelRun(**run) for run in found["kernels"]),
             segments=tuple((str(phase), int(first), int(count)) for phase, first, count in found["segments"]),
+            beside=beside[name],
         )
         for name, found in meta["paths"].items()
     }

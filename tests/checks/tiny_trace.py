@@ -6,8 +6,8 @@ values as they are produced (``spoil``), or what a step of layer 1 is given (``B
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,49 @@ f32 = np.float32
 N, STEPS, LAYERS = 9, 2, 3
 HEADS, KV_HEADS, DIM, WIDTH, FFN, VOCAB = 4, 2, 8, 16, 24, 40
 BASE, EPS = 1e4, 1e-5
+BESIDE = {"seq0": 7, "before": 2, "pad": 2}
+BEFORE = 3
+"""The first row that once held something else."""
+PAGE = 4
 CHECKED = (0, 1, 4, 8)
 """Rows whose every stage is kept; the decoded rows come with the full and the decode path."""
 
 Array = np.ndarray
 Spoil = Callable[[str, Key, Array], Array]
 """(path, key, values as stored) -> what the stage gives instead; the taps and all that follows see it."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the kernel of one query head is about to use: keys start .. stop - 1 of k and v [rows, dim], float32."""
+
+    tiny: Tiny
+    path: str
+    layer: int
+    row: int
+    head: int
+    kv_head: int
+    k: Array
+    v: Array
+    start: int
+    stop: int
+    scale: float
+    softcap: float
+    sink: float | None
+    slope: float
+
+    def other(self, k: Array, v: Array) -> Read:
+        """Other stored rows [rows, kv_heads, dim], zero where there are none, with this layer's scales."""
+        tiny, g = self.tiny, self.kv_head
+        rows = []
+        for x, scales in ((k, tiny.k_scale), (v, tiny.v_scale)):
+            values = x[:, g].astype(f32) * (f32(1) if scales is None else f32(scales[g]))
+            rows.append(np.concatenate([values, np.zeros((N + STEPS + 1, DIM), f32)]))
+        return replace(self, k=rows[0], v=rows[1])
+
+    def to(self, kv_head: int) -> Read:
+        cache = self.tiny.caches[self.path if self.path != "aligned" else "full", self.layer]
+        return replace(self, kv_head=kv_head).other(*cache)
 
 
 @dataclass(frozen=True)
@@ -46,6 +83,8 @@ class Break:
     """Added to the token id before the embedding."""
     weight: str = ""
     """A projection whose matrix is that of the next layer."""
+    reads: Callable[[Read], Read] = lambda read: read
+    """What the kernel uses in place of what it should."""
 
 
 class Recorder:
@@ -80,6 +119,16 @@ class Tiny:
     k_scale: tuple[float, ...] | None = None
     v_scale: tuple[float, ...] | None = None
     layers: tuple[int, ...] = (0, 1, 2)
+    layer: LayerConfig = field(default_factory=LayerConfig)
+    """Window, soft cap, sinks and ALiBi of every layer."""
+    windows: tuple[int, ...] = (0, 0, 0)
+    prefix: tuple[tuple[int, int], ...] = ((0, N),)
+    """The calls (first row, rows) of the prefix path."""
+    decode: tuple[tuple[int, int], ...] = tuple((N + i, 1) for i in range(STEPS))
+    beside: tuple[str, ...] = ()
+    """What lies beside the rows in the cache: ``seq0``, ``before`` (rows 3 and 4), ``pad`` (2 rows)."""
+    pages: tuple[tuple[int, ...], ...] = ()
+    """The page table, a row a sequence, of pages of 4 rows."""
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
@@ -97,12 +146,20 @@ class Tiny:
         self.ids = rng.integers(VOCAB, size=N + STEPS)
         self.t, self.tkv = DTYPES[self.act].numpy, DTYPES[self.kv].numpy
         self.caches: dict[tuple[str, int], list[Array]] = {}
+        rng = np.random.default_rng([self.seed, 1])
+        self.held = {
+            (name, i, part): (rng.standard_normal((BESIDE[name], KV_HEADS, DIM)) * 2).astype(self.tkv)
+            for name in self.beside
+            for i in range(LAYERS)
+            for part in "kv"
+        }
 
     @property
     def source(self) -> ModelSource:
-        layer = LayerConfig(rope_base=BASE, rope_style="half", k_scale=self.k_scale, v_scale=self.v_scale)
+        layer = replace(self.layer, rope_base=BASE, k_scale=self.k_scale, v_scale=self.v_scale)
+        layers = tuple(replace(layer, window=window) for window in self.windows)
         sizes = (WIDTH, FFN, HEADS, KV_HEADS, DIM, DIM, VOCAB, 64)
-        config = ModelConfig("tiny", LAYERS, *sizes, EPS, DIM**-0.5, (layer,) * LAYERS, qkv_bias=True, qk_norm=True)
+        config = ModelConfig("tiny", LAYERS, *sizes, EPS, DIM**-0.5, layers, qkv_bias=True, qk_norm=True)
         return ModelSource("tiny", config, self.w, None, "seed")  # type: ignore[arg-type]
 
     @property
@@ -112,22 +169,35 @@ class Tiny:
     def trace(self) -> Trace:
         decoded = set(range(N, N + STEPS))
         full = self._record("full", [(0, N + STEPS)], {*CHECKED, *decoded})
-        prefix = self._record("prefix", [(0, N)], set(CHECKED))
-        decode = self._record("decode", [(N + i, 1) for i in range(STEPS)], decoded)
+        prefix = self._record("prefix", self.prefix, set(CHECKED))
+        decode = self._record("decode", self.decode, decoded)
         aligned, row = Recorder("aligned", {N}, self.layers, self.spoil), np.array([N])
         for i in self.layers:
             q = full.taps()[Key(i, "q_rope")].row(N)[None]
             lse, out = self._attend("aligned", i, q, [x[: N + 1] for x in self.caches["full", i]], row)
             aligned.tap(Key(i, "lse"), row, lse)
             aligned.tap(Key(i, "attn_out"), row, out)
-        spans = ((full, 0, N + STEPS), (prefix, 0, N), (decode, N, N + STEPS), (aligned, N, N + 1))
-        paths = {
-            r.path: PathTrace(r.path, self.ids[a:b], np.arange(a, b), np.arange(a, b), r.taps())  # type: ignore[arg-type]
-            for r, a, b in spans
-        }
-        return Trace(N, STEPS, self.layers, self.act, self.kv, paths)
+        whole, one = ((0, N + STEPS),), ((N, 1),)
+        runs = ((full, whole), (prefix, self.prefix), (decode, self.decode), (aligned, one))
+        paths = {r.path: self._path(r, calls) for r, calls in runs}
+        pad, companions = ([BESIDE[name]] if name in self.beside else [] for name in ("pad", "seq0"))
+        facts: dict[str, Any] = {"way": {"left_pad": sum(pad), "companions": companions}}
+        if self.pages:
+            facts["pages"] = {"size": PAGE, "count": 2 * sum(map(len, self.pages)), "table": self.pages}
+        return Trace(N, STEPS, self.layers, self.act, self.kv, paths, facts)
 
-    def _record(self, path: str, calls: list[tuple[int, int]], checked: set[int]) -> Recorder:
+    def _path(self, recorder: Recorder, calls: tuple[tuple[int, int], ...]) -> PathTrace:
+        name, first, stop = recorder.path, calls[0][0], sum(calls[-1])
+        rows = np.arange(first, stop)
+        segments = tuple(("decode" if name == "decode" else "prefill", *call) for call in calls)
+        beside = {
+            Key(i, "kv_read", f"{part}.{held}"): Tap(np.arange(len(x)) + (BEFORE if held == "before" else 0), x)
+            for (held, i, part), x in self.held.items()
+            if name in (("prefix",) if held == "before" else ("full", "prefix", "decode"))
+        }
+        return PathTrace(name, self.ids[rows], rows, rows, recorder.taps(), (), segments, beside)  # type: ignore[arg-type]
+
+    def _record(self, path: str, calls: Sequence[tuple[int, int]], checked: set[int]) -> Recorder:
         recorder = Recorder(path, checked, self.layers, self.spoil)
         for start, count in calls:
             self._forward(recorder, np.arange(start, start + count))
@@ -166,7 +236,8 @@ class Tiny:
         positions = rows + self.broken.positions * here
         q, k = put("q_rope", self._turn(q, positions), True), put("k_rope", self._turn(k, positions), True)
         cache = []
-        before = self.caches.get(("prefix" if rows[0] == N else "decode", i)) if path == "decode" else None
+        goes_on = "prefix" if (path, rows[0]) == ("decode", N) else path
+        before = self.caches[goes_on, i] if rows[0] > 0 else None
         for j, (part, new, scales) in enumerate((("k", k, self.k_scale), ("v", v, self.v_scale))):
             scale = f32(1) if scales is None else np.array(scales, f32)[:, None]
             stored = put("kv_write", (new.astype(f32) / scale).astype(self.tkv), True, part)
@@ -190,17 +261,18 @@ class Tiny:
             x.astype(f32) * (f32(1) if s is None else np.array(s, f32)[:, None])
             for x, s in zip(cache, (self.k_scale, self.v_scale), strict=True)
         )
-        k, v = (np.concatenate([x, np.zeros_like(x[:1])]) for x in (k, v))  # a row that nobody wrote
+        spare = np.zeros((N + STEPS + 1, KV_HEADS, DIM), f32)  # rows that nobody wrote
+        k, v = (np.concatenate([x, spare]) for x in (k, v))
         lse, out = np.empty((len(q), HEADS), f32), np.empty((len(q), HEADS, DIM), f32)
-        for r, row in enumerate(rows):
-            n = int(row) + 1 + broken.length
-            if n == 0:
-                lse[r], out[r] = -np.inf, 0
-                continue
+        for r, row in enumerate(int(row) for row in rows):
             for h, g in enumerate(broken.heads):
-                s = k[:n, g] @ q[r, h].astype(f32) * f32(DIM**-0.5 * broken.scale)
-                p = np.exp(s - s.max())
-                lse[r, h], out[r, h] = s.max() + np.log(p.sum()), p @ v[:n, g] / p.sum()
+                n, w = row + 1 + broken.length, self.windows[i]
+                start, sinks, alibi = max(0, n - w) if w else 0, self.layer.sinks, self.layer.alibi
+                sink, slope = None if sinks is None else sinks[h], 0.0 if alibi is None else alibi[h]
+                scale = DIM**-0.5 * broken.scale
+                keys = (k[:, g], v[:, g], start, n, scale, self.layer.softcap, sink, slope)
+                read = broken.reads(Read(self, path, i, row, h, g, *keys))
+                lse[r, h], out[r, h] = _flash(q[r, h].astype(f32), read)
         return lse, out.astype(self.t)
 
     def _norm(self, x: Array, name: str) -> Array:
@@ -214,3 +286,19 @@ class Tiny:
         c, s = (f(angle).astype(f32)[:, None] for f in (np.cos, np.sin))
         a, b = x32[..., :half], x32[..., half:]
         return np.concatenate([a * c - b * s, b * c + a * s], axis=-1).astype(self.t)
+
+
+def _flash(q: Array, read: Read) -> tuple[Array, Array]:
+    """lse and out [dim] of one query head."""
+    keys = slice(read.start, read.stop)
+    s = read.k[keys] @ q * f32(read.scale)
+    if read.softcap:
+        s = f32(read.softcap) * np.tanh(s / f32(read.softcap))
+    if read.slope:
+        s = s + f32(read.slope) * (np.arange(read.start, read.stop) - read.row).astype(f32)
+    if len(s) == 0 and read.sink is None:
+        return f32(-np.inf), np.zeros(DIM, f32)
+    m = np.max(s, initial=-np.inf if read.sink is None else f32(read.sink))
+    p = np.exp(s - m)
+    total = p.sum() + (f32(0) if read.sink is None else np.exp(f32(read.sink) - m))
+    return m + np.log(total), p @ read.v[keys] / total

@@ -15,6 +15,7 @@ from pytest_greta.backends.base import Numerics
 from pytest_greta.cases.loader import load_suite
 from pytest_greta.cases.schema import schema_text
 from pytest_greta.checks import constants, liveness
+from pytest_greta.checks.readings import HYPOTHESES
 from pytest_greta.faults.kinds import BY_NAME, KINDS
 from tests.docs.pages import ROOT, code, section, table
 
@@ -130,6 +131,14 @@ def test_who_is_to_blame():
         word = {"who.decode_kernel": "the decode kernel", "who.decode_run": "the decode run", "who.both": "alike",
                 "who.prefill_kernel": "the prefill kernel", "who.both_separately": "each on its own"}[key]  # fmt: skip
         assert word in rows[pattern]
+
+
+def test_provenance_readings():
+    rows = table(VERDICTS, "Provenance")
+    assert [one(row["key"]) for row in rows] == list(HYPOTHESES)
+    for row in rows:
+        real = one(row["scenario"]) == "REAL_MISMATCH"
+        assert real == (one(row["key"]) in decide.ADDRESSING), row["key"]
 
 
 def test_breaches():
