@@ -99,27 +99,16 @@ inline float dtype_max(int32_t dtype) {
                                : fp8_of(dtype).max;
 }
 
-/* All 256 values of a type. */
-struct Fp8Values {
-  float value[256];
-
-  explicit Fp8Values(const Fp8& type) {
-    for (uint32_t code = 0; code < 256; ++code) {
-      const uint32_t exponent = (code >> 3) & 15u, mantissa = code & 7u;
-      const uint32_t steps =
-          exponent == 0 ? mantissa : (8u + mantissa) << (exponent - 1); /* of the subnormal spacing */
-      const float spacing = from_bits(static_cast<uint32_t>(127 - type.bias - 2) << 23);
-      const float size = static_cast<float>(steps) * spacing;
-      value[code] = (code & 0x80u) != 0 ? -size : size;
-      const bool nan = type.negative_zero ? (code & 0x7fu) == type.nan : code == type.nan;
-      if (nan) value[code] = from_bits(0x7fc00000u);
-    }
-  }
-};
-
-inline const float* fp8_values(int32_t dtype) {
-  static const Fp8Values fn(e4m3fn), fnuz(e4m3fnuz);
-  return dtype == GRETA_FP8_E4M3FN ? fn.value : fnuz.value;
+/* Exact. The code's seven bits become those of a float whose exponent lacks the difference of the biases; a subnormal
+ * gets the exponent of the smallest normal, whose hidden bit is subtracted again. */
+inline float fp8_to_f32(const Fp8& type, uint8_t code) {
+  const uint32_t magnitude = code & 0x7fu, smallest = static_cast<uint32_t>(128 - type.bias) << 23;
+  const uint32_t bits = magnitude << 20;
+  const float normal = from_bits(bits + smallest - (1u << 23)),
+              subnormal = from_bits(bits | smallest) - from_bits(smallest);
+  const uint32_t value = to_bits(magnitude < 8 ? subnormal : normal) | (code & 0x80u) << 24;
+  const bool nan = type.negative_zero ? magnitude == type.nan : code == type.nan;
+  return from_bits(nan ? 0x7fc00000u : value);
 }
 
 /* Round to nearest, ties to even; what is too large, infinity too, becomes the largest value; a NaN stays one. */
@@ -152,8 +141,8 @@ inline void row_to_f32(int32_t dtype, const void* source, int n, float* target) 
     for (int i = 0; i < n; ++i) target[i] = f16_to_f32(h[i]);
   } else {
     const auto* codes = static_cast<const uint8_t*>(source);
-    const float* values = fp8_values(dtype);
-    for (int i = 0; i < n; ++i) target[i] = values[codes[i]];
+    const Fp8 type = fp8_of(dtype);
+    for (int i = 0; i < n; ++i) target[i] = fp8_to_f32(type, codes[i]);
   }
 }
 

@@ -17,7 +17,7 @@ constexpr int32_t lanes = 16;
 #if defined(__AVX512F__)
 
 using Vec = __m512;
-constexpr int micro_rows = 4, micro_cols = 4; /* accumulators of the micro-kernels that fit the register file */
+constexpr int micro_rows = 8, micro_cols = 2; /* sums that a micro-kernel keeps in registers; here 16 of 32 */
 
 inline Vec vload(const float* p) {
   return _mm512_loadu_ps(p);
@@ -62,13 +62,15 @@ inline Vec vkeep(Vec a, int32_t lo, int32_t hi, Vec other) {
                                                 _mm512_cmplt_epi32_mask(index, _mm512_set1_epi32(hi)));
   return _mm512_mask_blend_ps(keep, other, a);
 }
-/* a * 2^n, where t = 1.5 * 2^23 + n; in two steps, so that a subnormal result is rounded once. */
+/* a * 2^n, where n = t - magic and t = 1.5 * 2^23 + n; a subnormal result is rounded once. */
 inline Vec vscale(Vec a, Vec t, Vec magic) {
-  const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t), _mm512_castps_si512(magic));
-  const __m512i first = _mm512_srai_epi32(n, 1), second = _mm512_sub_epi32(n, first), bias = _mm512_set1_epi32(127);
-  const Vec x = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(first, bias), 23));
-  const Vec y = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(second, bias), 23));
-  return vmul(vmul(a, x), y);
+  return _mm512_scalef_ps(a, vsub(t, magic));
+}
+inline __m256 low_half(Vec a) {
+  return _mm512_castps512_ps256(a);
+}
+inline __m256 high_half(Vec a) {
+  return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
 }
 
 #elif defined(__AVX2__)
@@ -76,7 +78,7 @@ inline Vec vscale(Vec a, Vec t, Vec magic) {
 struct Vec {
   __m256 a, b;
 };
-constexpr int micro_rows = 4, micro_cols = 1;
+constexpr int micro_rows = 6, micro_cols = 1; /* 12 of 16 registers, two to a Vec */
 
 inline Vec vload(const float* p) {
   return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
@@ -129,8 +131,15 @@ inline __m256 scale_half(__m256 a, __m256 t, __m256 magic) {
   const __m256 y = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23));
   return _mm256_mul_ps(_mm256_mul_ps(a, x), y);
 }
+/* a * 2^n, where t = 1.5 * 2^23 + n; in two steps, so that a subnormal result is rounded once. */
 inline Vec vscale(Vec x, Vec t, Vec magic) {
   return {scale_half(x.a, t.a, magic.a), scale_half(x.b, t.b, magic.b)};
+}
+inline __m256 low_half(Vec x) {
+  return x.a;
+}
+inline __m256 high_half(Vec x) {
+  return x.b;
 }
 
 #else
@@ -142,9 +151,9 @@ struct Vec {
   Quad part[4];
 };
 #if defined(__aarch64__)
-constexpr int micro_rows = 4, micro_cols = 1; /* 32 registers */
+constexpr int micro_rows = 6, micro_cols = 1; /* 24 of 32 registers, four to a Vec */
 #else
-constexpr int micro_rows = 2, micro_cols = 1;
+constexpr int micro_rows = 2, micro_cols = 1; /* 8 of 16 */
 #endif
 
 template <class Body>
@@ -263,7 +272,22 @@ inline Vec vcount(int32_t first) {
   return vadd(vset(static_cast<float>(first)), vload(steps));
 }
 
-/* Lanes folded in halves, always the same tree. */
+/* Lanes folded in halves, always the same tree: i with i + 8, then with i + 4, i + 2, i + 1. */
+#if defined(__AVX2__)
+inline float sum_lanes(Vec a) {
+  const __m256 eight = _mm256_add_ps(low_half(a), high_half(a));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+inline float max_lanes(Vec a) {
+  const __m256 eight = _mm256_max_ps(low_half(a), high_half(a));
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+#else
 inline float sum_lanes(Vec a) {
   float x[lanes];
   vstore(x, a);
@@ -281,6 +305,7 @@ inline float max_lanes(Vec a) {
   }
   return x[0];
 }
+#endif
 
 }  // namespace
 }  // namespace greta

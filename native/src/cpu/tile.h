@@ -1,9 +1,8 @@
 /* A block of query rows with its buffers, and the loading of its queries, keys and values. */
 #pragma once
 
-#include "dtypes.h"
 #include "kernels.h"
-#include "simd.h"
+#include "loads.h"
 #include "span.h"
 
 namespace greta {
@@ -20,7 +19,7 @@ struct Block {
   const Sequence& seq;
   int32_t kv_head, row0, n_rows;
   float* q;  /* [n_rows][dqk] */
-  float* kt; /* [dqk][tile padded to lanes] */
+  float* kt; /* [tile / lanes, rounded up][dqk][lanes]: panels of sixteen keys */
   float* v;  /* [tile][dv padded to lanes] */
   float* s;  /* [n_rows][tile padded to lanes]: scores, then weights */
   float* partial[block_rows];
@@ -78,35 +77,85 @@ inline void reset(const Block& block) {
   }
 }
 
-inline const char* cache_row(const Block& block, const char* cache, int32_t dim, int32_t key) {
-  const AttendArgs& args = block.args;
-  const int64_t page = block.seq.pages[key / args.page_size];
-  const int64_t row = (page * args.n_kv_heads + block.kv_head) * args.page_size + key % args.page_size;
-  return cache + row * dim * static_cast<int64_t>(dtype_size(args.kv_dtype));
+/* Keys lo .. hi - 1 of the tile at key `first`. */
+struct Tile {
+  int32_t first, lo, hi;
+
+  bool empty() const { return hi <= lo; }
+  int32_t width() const { return round_up(hi, lanes); } /* of a row of scores */
+};
+
+inline int32_t clamp(int32_t x, int32_t lo, int32_t hi) {
+  return x < lo ? lo : x > hi ? hi : x;
 }
 
-/* Keys lo .. hi - 1 of the tile at `first`, transposed; the other columns up to `width` are zero. */
-inline void load_keys(const Block& block, int32_t first, int32_t lo, int32_t hi, int32_t width) {
-  const int32_t dqk = block.args.dqk;
-  float row[lanes * 16]; /* max_head_dim */
-  for (int32_t j = 0; j < width; ++j) {
-    float* column = block.kt + j;
-    if (j < lo || j >= hi) {
-      for (int32_t i = 0; i < dqk; ++i) column[static_cast<int64_t>(i) * width] = 0.0f;
-      continue;
+/* Those of a tile that any of the rows from .. to sees. */
+inline Tile seen_by(const Block& block, const Tile& tile, int32_t from, int32_t to) {
+  return {tile.first, clamp(block.lo[from] - tile.first, tile.lo, tile.hi),
+          clamp(block.hi[to] - tile.first, tile.lo, tile.hi)};
+}
+
+template <int n>
+using Count = std::integral_constant<int, n>;
+
+template <int n, class Body>
+inline void with_count(int32_t count, Body&& body) {
+  if constexpr (n > 0) {
+    if (count == n) {
+      body(Count<n>());
+    } else {
+      with_count<n - 1>(count, body);
     }
-    row_to_f32(block.args.kv_dtype, cache_row(block, block.args.k, dqk, first + j), dqk, row);
-    for (int32_t i = 0; i < dqk; ++i) column[static_cast<int64_t>(i) * width] = row[i];
+  }
+}
+
+/* Calls body(first row, Count<rows>): micro_rows rows at a time, then those that are left. */
+template <class Body>
+inline void each_row_group(int32_t n_rows, Body&& body) {
+  int32_t r = 0;
+  for (; r + micro_rows <= n_rows; r += micro_rows) body(r, Count<micro_rows>());
+  with_count<micro_rows - 1>(n_rows - r, [&](auto rows) { body(r, rows); });
+}
+
+/* The addresses of `count` rows of the block's kv head from key `key` on. */
+inline void cache_rows(const Block& block, const char* cache, int32_t dim, int32_t key, int32_t count,
+                       const char** rows) {
+  const AttendArgs& args = block.args;
+  const int64_t bytes = dim * static_cast<int64_t>(dtype_size(args.kv_dtype));
+  int32_t page = key / args.page_size, slot = key % args.page_size;
+  for (int32_t j = 0; j < count; ++j) {
+    const int64_t head = int64_t{block.seq.pages[page]} * args.n_kv_heads + block.kv_head;
+    rows[j] = cache + (head * args.page_size + slot) * bytes;
+    if (++slot == args.page_size) {
+      slot = 0;
+      ++page;
+    }
+  }
+}
+
+/* The tile's keys, in panels of which each is transposed; the other columns of its panels are zero. */
+inline void load_keys(const Block& block, const Tile& tile) {
+  static const float zeros[lanes * 16] = {}; /* max_head_dim; the zero of every type */
+  const int32_t dqk = block.args.dqk;
+  for (int32_t j = tile.lo / lanes * lanes; j < tile.hi; j += lanes) {
+    const char* rows[lanes];
+    const int32_t begin = clamp(tile.lo, j, j + lanes), end = clamp(tile.hi, j, j + lanes);
+    for (const char*& row : rows) row = reinterpret_cast<const char*>(zeros);
+    cache_rows(block, block.args.k, dqk, tile.first + begin, end - begin, rows + (begin - j));
+    with_dtype(block.args.kv_dtype,
+               [&](auto dtype) { load_columns<dtype>(rows, 0, dqk, block.kt + static_cast<int64_t>(j) * dqk); });
   }
 }
 
 /* The same keys' values, row by row. True when all are finite, so that a weight of 0 may meet any of them. */
-inline bool load_values(const Block& block, int32_t first, int32_t lo, int32_t hi) {
+inline bool load_values(const Block& block, const Tile& tile) {
   const int32_t dv = block.args.dv, stride = round_up(dv, lanes);
   uint32_t worst = 0;
-  for (int32_t j = lo; j < hi; ++j) {
+  for (int32_t j = tile.lo; j < tile.hi; ++j) {
     float* row = block.v + static_cast<int64_t>(j) * stride;
-    row_to_f32(block.args.kv_dtype, cache_row(block, block.args.v, dv, first + j), dv, row);
+    const char* stored;
+    cache_rows(block, block.args.v, dv, tile.first + j, 1, &stored);
+    row_to_f32(block.args.kv_dtype, stored, dv, row);
     for (int32_t i = 0; i < dv; ++i) {
       const uint32_t magnitude = to_bits(row[i]) & 0x7fffffffu;
       worst = magnitude > worst ? magnitude : worst;

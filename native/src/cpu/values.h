@@ -8,47 +8,127 @@ namespace {
 
 constexpr int32_t chunk = 32;
 
-template <int R, int C>
-inline void add_weighted(const float* p, int32_t width, const float* v, int32_t stride, int32_t lo, int32_t hi,
-                         float* const* partial, int32_t column) {
-  Vec out[R][C];
+/* The tile's values where load_values has put them. */
+struct Loaded {
+  const float* v; /* [tile][stride] */
+  int32_t stride;
+
+  Vec at(int32_t key, int32_t column) const { return vload(v + static_cast<int64_t>(key) * stride + column); }
+};
+
+/* Values in the cache, converted on their way into a register. */
+template <int32_t dtype>
+struct Stored {
+  const char* const* rows; /* of the keys from `begin` on */
+  int32_t begin;
+
+  Vec at(int32_t key, int32_t column) const { return vload_as<dtype>(rows[key - begin] + column * size_of<dtype>); }
+};
+
+/* One chunk, keys begin .. end - 1, for R rows and C vectors of columns: their sums stay in registers while the keys go
+ * by, and join the outputs at the end.
+ *
+ *                              values [keys][C * 16]
+ *   p [R][keys], rows `width` apart  ->  accumulators of R rows, from `column` on
+ */
+template <int R, int C, class Values>
+inline void add_weighted(const float* p, int32_t width, const Values& values, int32_t begin, int32_t end,
+                         int32_t column, float* const* partial) {
+  Vec sum[R][C];
   for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) out[r][c] = vload(accumulator(partial[r]) + column + c * lanes);
+    for (int c = 0; c < C; ++c) sum[r][c] = vset(0.0f);
   }
-  for (int32_t begin = lo; begin < hi;) {
-    int32_t end = (begin / chunk + 1) * chunk; /* chunks are counted from the tile's first key, wherever lo is */
-    end = end < hi ? end : hi;
-    Vec sum[R][C];
+  for (int32_t j = begin; j < end; ++j) {
+    Vec value[C];
+    for (int c = 0; c < C; ++c) value[c] = values.at(j, column + c * lanes);
     for (int r = 0; r < R; ++r) {
-      for (int c = 0; c < C; ++c) sum[r][c] = vset(0.0f);
+      const Vec weight = vset(p[static_cast<int64_t>(r) * width + j]);
+      for (int c = 0; c < C; ++c) sum[r][c] = vfma(weight, value[c], sum[r][c]);
     }
-    for (int32_t j = begin; j < end; ++j) {
-      Vec value[C];
-      for (int c = 0; c < C; ++c) value[c] = vload(v + static_cast<int64_t>(j) * stride + column + c * lanes);
-      for (int r = 0; r < R; ++r) {
-        const Vec weight = vset(p[static_cast<int64_t>(r) * width + j]);
-        for (int c = 0; c < C; ++c) sum[r][c] = vfma(weight, value[c], sum[r][c]);
-      }
-    }
-    for (int r = 0; r < R; ++r) {
-      for (int c = 0; c < C; ++c) out[r][c] = vadd(out[r][c], sum[r][c]);
-    }
-    begin = end;
   }
   for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) vstore(accumulator(partial[r]) + column + c * lanes, out[r][c]);
+    float* out = accumulator(partial[r]) + column;
+    for (int c = 0; c < C; ++c) vstore(out + c * lanes, vadd(vload(out + c * lanes), sum[r][c]));
   }
 }
 
-template <int R>
-inline void outputs_of_rows(const Block& block, int32_t r, int32_t width, int32_t lo, int32_t hi) {
-  const int32_t stride = round_up(block.args.dv, lanes);
-  const float* p = block.s + static_cast<int64_t>(r) * width;
-  int32_t i = 0;
-  for (; i + micro_cols * lanes <= stride; i += micro_cols * lanes) {
-    add_weighted<R, micro_cols>(p, width, block.v, stride, lo, hi, block.partial + r, i);
+/* Calls body(begin, end) for keys lo .. hi - 1. Chunks are counted from the tile's first key, wherever lo is. */
+template <class Body>
+inline void each_chunk(int32_t lo, int32_t hi, Body&& body) {
+  for (int32_t begin = lo; begin < hi;) {
+    const int32_t next = (begin / chunk + 1) * chunk, end = next < hi ? next : hi;
+    body(begin, end);
+    begin = end;
   }
-  for (; i < stride; i += lanes) add_weighted<R, 1>(p, width, block.v, stride, lo, hi, block.partial + r, i);
+}
+
+/* Calls body(column, C), C vectors of columns at a time. */
+template <class Body>
+inline void each_column_group(int32_t dv, Body&& body) {
+  const int32_t stride = round_up(dv, lanes);
+  int32_t column = 0;
+  for (; column + micro_cols * lanes <= stride; column += micro_cols * lanes) body(column, Count<micro_cols>());
+  for (; column < stride; column += lanes) body(column, Count<1>());
+}
+
+/* A weight of 0 meets finite values that its row does not see, which changes nothing. */
+inline void add_loaded(const Block& block, const Tile& tile, const Loaded& values) {
+  each_column_group(block.args.dv, [&](int32_t column, auto cols) {
+    each_row_group(block.n_rows, [&](int32_t r, auto rows) {
+      const Tile seen = seen_by(block, tile, r, r + rows - 1);
+      const float* p = block.s + static_cast<int64_t>(r) * tile.width();
+      each_chunk(seen.lo, seen.hi, [&](int32_t begin, int32_t end) {
+        add_weighted<rows, cols>(p, tile.width(), values, begin, end, column, block.partial + r);
+      });
+    });
+  });
+}
+
+/* Each row takes the keys that it sees and no other: 0 times infinity would be NaN. */
+inline void add_loaded_by_row(const Block& block, const Tile& tile, const Loaded& values) {
+  each_column_group(block.args.dv, [&](int32_t column, auto cols) {
+    for (int32_t r = 0; r < block.n_rows; ++r) {
+      const Tile seen = seen_by(block, tile, r, r);
+      const float* p = block.s + static_cast<int64_t>(r) * tile.width();
+      each_chunk(seen.lo, seen.hi, [&](int32_t begin, int32_t end) {
+        add_weighted<1, cols>(p, tile.width(), values, begin, end, column, block.partial + r);
+      });
+    }
+  });
+}
+
+/* For a few rows that all see the same keys. */
+template <int32_t dtype>
+inline void add_stored(const Block& block, const Tile& tile) {
+  each_chunk(tile.lo, tile.hi, [&](int32_t begin, int32_t end) {
+    const char* keys[chunk];
+    cache_rows(block, block.args.v, block.args.dv, tile.first + begin, end - begin, keys);
+    const Stored<dtype> values{keys, begin};
+    each_column_group(block.args.dv, [&](int32_t column, auto cols) {
+      each_row_group(block.n_rows, [&](int32_t r, auto rows) {
+        const float* p = block.s + static_cast<int64_t>(r) * tile.width();
+        add_weighted<rows, cols>(p, tile.width(), values, begin, end, column, block.partial + r);
+      });
+    });
+  });
+}
+
+/* All of a tile's values. Few rows that see the same keys, as in decode, read them where they are stored; many share
+ * one conversion. */
+inline void add_values(const Block& block, const Tile& tile) {
+  const AttendArgs& args = block.args;
+  const bool alike = block.lo[0] == block.lo[block.n_rows - 1] && block.hi[0] == block.hi[block.n_rows - 1];
+  if (alike && block.n_rows <= micro_rows && args.dv % lanes == 0) {
+    with_dtype(args.kv_dtype, [&](auto dtype) { add_stored<dtype>(block, tile); });
+    return;
+  }
+  const bool finite = load_values(block, tile);
+  const Loaded values{block.v, round_up(args.dv, lanes)};
+  if (finite) {
+    add_loaded(block, tile, values);
+  } else {
+    add_loaded_by_row(block, tile, values);
+  }
 }
 
 }  // namespace

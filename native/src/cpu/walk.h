@@ -14,35 +14,31 @@
 namespace greta {
 namespace {
 
-inline int32_t clamp(int32_t x, int32_t lo, int32_t hi) {
-  return x < lo ? lo : x > hi ? hi : x;
-}
-
-/* The tile at key `first`: keys lo .. hi - 1 of it are read, each row takes those that it sees. */
-inline void add_tile(const Block& block, int32_t first, int32_t lo, int32_t hi) {
-  const int32_t width = round_up(hi, lanes);
-  load_keys(block, first, lo, hi, width);
-  const bool finite = load_values(block, first, lo, hi);
-  products(block, width);
-  for (int32_t r = 0; r < block.n_rows; ++r) {
-    float* s = block.s + static_cast<int64_t>(r) * width;
-    const int32_t row_lo = clamp(block.lo[r] - first, lo, hi), row_hi = clamp(block.hi[r] - first, lo, hi);
-    if (row_hi <= row_lo) {
-      __builtin_memset(s, 0, static_cast<size_t>(width) * sizeof(float));
+/* Scores of the rows r .. r + rows - 1 over a tile become weights; where a row does not see a key that another of them
+ * sees, its weight is 0. */
+inline void weigh(const Block& block, const Tile& tile, int32_t group, int32_t rows) {
+  const Tile seen = seen_by(block, tile, group, group + rows - 1);
+  if (seen.empty()) return;
+  const int32_t begin = seen.lo / lanes * lanes, end = round_up(seen.hi, lanes);
+  for (int32_t r = group; r < group + rows; ++r) {
+    float* s = block.s + static_cast<int64_t>(r) * tile.width();
+    const Tile own = seen_by(block, tile, r, r);
+    if (own.empty()) {
+      __builtin_memset(s + begin, 0, static_cast<size_t>(end - begin) * sizeof(float));
       continue;
     }
-    const float highest = finish_scores(block, r, s, width, first, row_lo, row_hi);
-    online_softmax(block.args, s, width, highest, block.partial[r]);
-    dump_weights(block.token(r), block.head(r), first, row_lo, row_hi, s, block.partial[r][0]);
+    const float highest = finish_scores(block, r, s, own, begin, end);
+    online_softmax(block.args, s, begin, end, highest, block.partial[r]);
+    dump_weights(block.token(r), block.head(r), tile.first, own.lo, own.hi, s, block.partial[r][0]);
   }
-  int32_t r = 0;
-  if (finite) {
-    for (; r + micro_rows <= block.n_rows; r += micro_rows) outputs_of_rows<micro_rows>(block, r, width, lo, hi);
-  }
-  for (; r < block.n_rows; ++r) {
-    const int32_t row_lo = clamp(block.lo[r] - first, lo, hi), row_hi = clamp(block.hi[r] - first, lo, hi);
-    outputs_of_rows<1>(block, r, width, row_lo, row_hi);
-  }
+}
+
+/* Keys lo .. hi - 1 of the tile are read, each row takes those that it sees. */
+inline void add_tile(const Block& block, const Tile& tile) {
+  load_keys(block, tile);
+  products(block, tile);
+  each_row_group(block.n_rows, [&](int32_t r, auto rows) { weigh(block, tile, r, rows); });
+  add_values(block, tile);
 }
 
 /* The tiles of one split are added to the block's partial results. Keys that no row sees are not even read. */
@@ -57,7 +53,7 @@ inline void walk(const Block& block, const Span& span, int32_t split) {
     const int32_t index = block.args.schedule.direction == GRETA_REVERSE ? end - 1 - (i - begin) : i;
     const int32_t first = span.origin + index * tile;
     const int32_t keys = block.seq.kv_len - first < tile ? block.seq.kv_len - first : tile;
-    add_tile(block, first, clamp(lo - first, 0, keys), clamp(hi - first, 0, keys));
+    add_tile(block, {first, clamp(lo - first, 0, keys), clamp(hi - first, 0, keys)});
   }
 }
 
