@@ -19,7 +19,7 @@ from pytest_greta.result import ProbeResult, from_plain
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.reading import Row, TraceFile
 from pytest_greta.trace.records import Key, Trace
-from pytest_greta.trace.stages import CACHE_STAGES, MODEL, order
+from pytest_greta.trace.stages import CACHE_STAGES, EXTRA, MODEL, order
 from pytest_greta.verdict import KV_MISMATCH, PASS, Breach, Drift, Evidence, FirstFailure, Verdict
 
 _SHOWN = 3
@@ -174,7 +174,7 @@ def _dead(rows: Iterable[Row]) -> Iterator[Breach]:
     """A stage that is all zero in every layer of one path and alive in another."""
     alive: dict[str, dict[str, bool]] = {}
     for record in rows:
-        if record.path in RUNS and record.stage not in CACHE_STAGES:
+        if record.path in RUNS and record.stage not in CACHE_STAGES and record.part not in EXTRA:
             by_path = alive.setdefault(record.stage, {})
             by_path[record.path] = by_path.get(record.path, False) or record.nz_count > 0
     for stage, by_path in alive.items():
@@ -187,7 +187,7 @@ def _counterparts(index: Index, n: int, steps: int) -> Iterator[Breach]:
     """Every decoded row that one of the two paths recorded, the other must have recorded too."""
     for path, key in sorted(index, key=lambda i: (order(i[1].layer, i[1].stage), i)):
         other = {"full": "decode", "decode": "full"}.get(path)
-        if other is None:
+        if other is None or key.part in EXTRA:
             continue
         there = index.get((other, key), {})
         for row in index[path, key]:
@@ -209,7 +209,7 @@ def _compare(index: Index, n: int, steps: int, pieces: int) -> tuple[list[ByteCh
     for right, first, last in (("prefix", 0, n), ("decode", n, n + steps)):
         for (path, key), there in index.items():
             mine = index.get(("full", key), {})
-            if path != right or (right == "prefix" and pieces <= 1 and key.stage not in CACHED):
+            if path != right or key.part in EXTRA or (right == "prefix" and pieces <= 1 and key.stage not in CACHED):
                 continue
             rows = sorted(row for row in mine.keys() & there.keys() if first <= row < last)
             if not rows:
@@ -233,12 +233,13 @@ def _value(rows: Mapping[int, Row], row: int) -> tuple[str, str]:
 
 def _checks(found: TraceFile) -> list[StageCheck]:
     """The stored checks; where a line of them was lost, what the rows still say."""
-    checks = {(c.path, c.layer, c.stage): c for c in found.checks}
+    checks = {(c.path, c.layer, c.stage, c.part): c for c in found.checks}
     for record in found.rows:
-        place = (record.path, record.layer, record.stage)
+        part = record.part if record.part in EXTRA else ""
+        place = (record.path, record.layer, record.stage, part)
         if place not in checks and record.rho is not None:
             rho2 = record.rho if record.rho2 is None else record.rho2
-            checks[place] = StageCheck(*place, record.rho, rho2, len(record.hashes), record.elements)
+            checks[place] = StageCheck(*place[:3], record.rho, rho2, len(record.hashes), record.elements, part=part)
     return list(checks.values())
 
 
@@ -281,7 +282,8 @@ def _evidence(
 
 def _broken(index: Index, n: int, steps: int) -> FirstFailure | None:
     """As ``evidence.must_hold``: what must be equal or alive even where drift is expected."""
-    keys = sorted((key for path, key in index if path == "decode"), key=lambda k: (order(k.layer, k.stage), k.part))
+    decoded = (key for path, key in index if path == "decode" and key.part not in EXTRA)
+    keys = sorted(decoded, key=lambda k: (order(k.layer, k.stage), k.part))
     for key in keys:
         full, decode = index.get(("full", key), {}), index["decode", key]
         for row in sorted(r for r in full.keys() & decode.keys() if n <= r < n + steps):

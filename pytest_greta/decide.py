@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_greta import schedules
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.report.causes import likely_causes
 from pytest_greta.report.pick import differing
@@ -63,29 +64,109 @@ def decide_kv_aligned(
         indicators=indicators_of(checks, compared),
         evidence=evidence,
         drift=drift,
-        rho=max((c.rho for c in checks), default=0.0),
+        rho=max((c.rho for c in checks if c.part != schedules.TILE), default=0.0),
     )
     if evidence.breaches:
         return inconclusive(base, evidence.breaches)
 
-    wrong = sorted((c for c in checks if c.grade == "definite" or c.overflow), key=_in_order)
+    wrong = sorted((c for c in checks if _is_wrong(c)), key=_in_order)
     main = [c for c in wrong if c.path != "aligned"]
     if not main and wrong:  # both runs are right and only the harness's own third call is not
         return inconclusive(base, (Breach("harness", {"layer": wrong[0].layer, "stage": wrong[0].stage}),))
+    repeats = sorted((c for c in checks if c.part == "repeat"), key=_in_order)
     if main:
-        culprit = main[0]
-        failure = _first_failure(culprit, main, wrong, compared)
-        if culprit.overflow:
-            where = {"layer": culprit.layer, "stage": culprit.stage}
-            return replace(inconclusive(base, (Breach("overflow", where),)), finding="OVERFLOW", first_failure=failure)
-        scenario = _scenario(culprit, main)
-        return replace(base, status=KV_MISMATCH, scenario=scenario, hypothesis="H1", first_failure=failure)
+        return _mismatch(base, main, wrong, repeats, compared)
+    return _drift(base, checks, repeats, compared)
 
-    suspects = sorted((c for c in checks if c.grade == "suspect" and c.path != "aligned"), key=_in_order)
+
+def _is_wrong(check: StageCheck) -> bool:
+    """By a bound that holds for any schedule."""
+    return check.part != schedules.TILE and (check.grade == "definite" or check.overflow)
+
+
+def _mismatch(
+    base: Verdict,
+    main: Sequence[StageCheck],
+    wrong: Sequence[StageCheck],
+    repeats: Sequence[StageCheck],
+    compared: Sequence[ByteCheck],
+) -> Verdict:
+    """``main``: the wrong checks of the runs, the culprit first; ``wrong``: those of ``aligned`` too."""
+    culprit = main[0]
+    failure = _first_failure(culprit, main, wrong, compared)
+    if culprit.overflow:
+        where = {"layer": culprit.layer, "stage": culprit.stage}
+        return replace(inconclusive(base, (Breach("overflow", where),)), finding="OVERFLOW", first_failure=failure)
+    if not culprit.cause and _only_q0(culprit, main):
+        return _imprecise(base, failure)
+    verdict = replace(
+        base, status=KV_MISMATCH, scenario=_scenario(culprit, main), hypothesis="H1", first_failure=failure
+    )
+    races = culprit.stage in ATTENTION and any(c.layer == culprit.layer for c in repeats)
+    return replace(verdict, finding="NONDETERMINISTIC") if races else verdict
+
+
+def _drift(
+    base: Verdict, checks: Sequence[StageCheck], repeats: Sequence[StageCheck], compared: Sequence[ByteCheck]
+) -> Verdict:
+    """Every stage is within a bound that holds for any schedule: what else was seen?"""
+    tiles = schedules.of_tiles(checks)
+    rounded = _by_schedule(base, tiles, compared)
+    if rounded is not None and rounded.status != PASS:
+        return rounded
+    if repeats:
+        failure = _structural(repeats, compared, "cause.nondeterministic")
+        return replace(base, scenario=STRUCTURAL_DRIFT, finding="NONDETERMINISTIC", first_failure=failure)
+    # a schedule that is another explains what is above the first tier of the declared one
+    explained = schedules.TILE if schedules.misfits(tiles) else None
+    suspects = sorted((c for c in checks if _is_suspect(c) and c.part != explained), key=_in_order)
     if suspects:
         failure = _first_failure(suspects[0], suspects, suspects, compared)
         return replace(base, scenario=STRUCTURAL_DRIFT, finding="SUSPECT", first_failure=failure)
-    return base
+    return rounded or base
+
+
+def _is_suspect(check: StageCheck) -> bool:
+    return check.grade == "suspect" and check.path != "aligned"
+
+
+def _by_schedule(base: Verdict, tiles: Sequence[StageCheck], compared: Sequence[ByteCheck]) -> Verdict | None:
+    """None where the values fit what each phase declares, and the two show no difference."""
+    wrong = schedules.misfits(tiles)
+    false = [c for c in wrong if c.rounding and c.rounding.declared and not c.rounding.found]
+    if false:  # no schedule explains it: it is not rounded as it says
+        return _imprecise(base, _first_failure(false[0], false, (), compared))
+    shown = wrong or schedules.apart(tiles)
+    if not shown:
+        return None
+    failure = replace(_structural(shown, compared, "cause.schedule"), detail=schedules.words(tiles))
+    return replace(base, scenario=STRUCTURAL_DRIFT, finding="SCHEDULE", first_failure=failure)
+
+
+def _only_q0(culprit: StageCheck, wrong: Sequence[StageCheck]) -> bool:
+    """P's rounding hides it wherever there is one: only the call with q = 0, where P is exact, is wrong."""
+    here = [c for c in wrong if c.layer == culprit.layer and c.stage in ATTENTION]
+    return culprit.part == "q0" and all(c.part == "q0" for c in here)
+
+
+def _imprecise(base: Verdict, failure: FirstFailure) -> Verdict:
+    return replace(
+        base,
+        status=KV_MISMATCH,
+        scenario=KV_MISALIGNMENT,
+        finding="PRECISION",
+        hypothesis="H1",
+        rho=max(base.rho, failure.rho),
+        first_failure=replace(failure, causes=("cause.precision",)),
+    )
+
+
+def _structural(found: Sequence[StageCheck], compared: Sequence[ByteCheck], cause: str) -> FirstFailure:
+    """The first place of a finding that is no failure by itself."""
+    same = [c for c in found if (c.layer, c.stage) == (found[0].layer, found[0].stage)]
+    failure = _first_failure(found[0], same, (), compared)
+    positions = {p for c in same for p in (*c.positions, *c.differs, *(c.rounding.apart if c.rounding else ()))}
+    return replace(failure, positions=tuple(sorted(positions)), causes=(cause,))
 
 
 def decide_as_designed(

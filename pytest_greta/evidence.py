@@ -15,7 +15,7 @@ from pytest_greta.checks.rounding import same_bytes
 from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.spec import StageSpec
 from pytest_greta.trace.records import Key, PathTrace, Tap, Trace, phase_of
-from pytest_greta.trace.stages import MODEL
+from pytest_greta.trace.stages import EXTRA, MODEL
 from pytest_greta.verdict import Breach, Evidence, FirstFailure
 
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -70,8 +70,16 @@ def gather(
         weights=str(trace.facts.get("weights", "")),
         cache="engine" if "cache" in trace.facts.get("done_by_engine", ()) else "library",
         ways=tuple(ways(trace)),
+        repeats=_further(trace, "repeat"),
+        zeros=_further(trace, "q0"),
         breaches=tuple(breaches),
     )
+
+
+def _further(trace: Trace, part: str) -> int:
+    """Layers of which a path was called once more, by the part of those calls."""
+    keys = (key for path in trace.paths.values() for key in path.taps)
+    return sum(key.stage == "attn_out" and key.part == part for key in keys)
 
 
 def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
@@ -192,6 +200,8 @@ def must_hold(trace: Trace) -> FirstFailure | None:
         taps = trace.paths[path].taps
         embedded = Key(MODEL, "embed_out")
         for key in sorted(taps, key=lambda k: k != embedded):  # stable: stages stay in order
+            if key.part in EXTRA:
+                continue
             failure = _rows_broken(key, path, taps[key], full.taps.get(key))
             if failure is not None:
                 return failure

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pytest_greta import environment
+from pytest_greta import environment, schedules
 from pytest_greta.backends.base import PHASES, AttentionBackend, Numerics, Phase, Schedule, Unsupported
-from pytest_greta.backends.registry import UnknownBackend, open_backends
+from pytest_greta.backends.registry import BUILT_IN, UnknownBackend, open_backends
 from pytest_greta.canary import canaries
 from pytest_greta.cases.expect import contract_breach, matches, spelled
 from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt, Where
@@ -23,7 +23,7 @@ from pytest_greta.checks.run import attention_stats, examine
 from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, settle_suspect, with_canary
 from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.load import load_source
-from pytest_greta.engine.run import Library, RunPlan, trace_probe
+from pytest_greta.engine.run import Library, RunPlan, declared, trace_probe
 from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.engine.ways import Reuse, Ways
@@ -73,7 +73,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     with _armed(backends, case.inject if in_kernel else None), blas_threads(plan.threads):
         judged = judge(source, plan, backends, probe.mode, settings.canary)
     expected = matches(judged.verdict, probe.expect)
-    broken = contract_breach(wanted.get("contract") or {}, all(b.equal for b in judged.compared))
+    broken = contract_breach(default_contract(wanted, spec, settings), kept_contracts(judged))
     held = not broken or judged.verdict.finding in (probe.expect.finding or ())
     result = ProbeResult(
         suite=case.suite,
@@ -171,14 +171,21 @@ def judge_trace(
     return Judged(trace, verdict, checks, compared, tuple(attention_stats(trace, source, numerics)), numerics)
 
 
-def declared(library: Library, phase: Phase, plan: RunPlan) -> Numerics:
-    """What the library declares, with the schedule that the case sets."""
-    numerics = library.description.numerics.get(phase, Numerics())
-    schedule = plan.schedule.get(phase)
-    if schedule is None:
-        return numerics
-    changed = {k: v for k, v in vars(schedule).items() if v}
-    return replace(numerics, **changed)
+def kept_contracts(judged: Judged) -> dict[str, bool]:
+    """Which promises the run kept, by the contract's name. All but ``bitwise`` rest on the checks of kv_aligned."""
+    return {
+        "bitwise": all(b.equal for b in judged.compared),
+        "schedule": schedules.are_equal(judged.checks),
+        "repeatable": not any(c.part == "repeat" for c in judged.checks),
+        "batch_invariant": not any(c.part == "alone" for c in judged.checks),
+    }
+
+
+def default_contract(wanted: Mapping[str, Any], spec: Any, settings: RunSettings) -> dict[str, Any]:
+    """The case's, with ``repeatable`` for libraries of ours: a race in them is a bug, whatever the case says."""
+    names = spec.values() if isinstance(spec, Mapping) and set(spec) == set(PHASES) else [spec]
+    ours = all(isinstance(name, str) and name in BUILT_IN and name not in settings.backends for name in names)
+    return {"repeatable": ours, **(wanted.get("contract") or {})}
 
 
 def tokens_of(prompt: Prompt, source: ModelSource, seed: int) -> tuple[int, ...]:
@@ -244,8 +251,19 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
         device=settings.device,
         inject=inject,
         ways=ways,
+        further=_further(probe),
         cut_from=whole if len(tokens) < whole else 0,
     )
+
+
+def _further(probe: Probe) -> tuple[str, ...]:
+    """Attention calls beside each path's own; ``as_designed`` compares the paths' bytes alone."""
+    alone = bool((probe.settings.get("contract") or {}).get("batch_invariant"))
+    if alone and not probe.settings["batch"]:
+        raise CaseError(probe.case.where, text("probe.alone"))
+    if probe.mode != "kv_aligned":
+        return ()
+    return ("repeat", "q0", *(["alone"] if alone else []))
 
 
 def _cut(tokens: tuple[int, ...], length: int, steps: int, where: Where) -> tuple[int, ...]:

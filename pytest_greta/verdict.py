@@ -124,6 +124,10 @@ class Evidence:
     ways: tuple[Mapping[str, Any], ...] = ()
     canaries: tuple[Canary, ...] = ()
     reruns: tuple[Rerun, ...] = ()
+    repeats: int = 0
+    """Attention layers of which a path's calls were repeated and compared by bytes; 0: not measured."""
+    zeros: int = 0
+    """Attention layers of which a path's calls were made with q = 0 as well."""
     breaches: tuple[Breach, ...] = ()
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta import schedules
+from pytest_greta.checks.result import ByteCheck, Rounding, StageCheck
 from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, indicators_of, settle_suspect
 from pytest_greta.verdict import Breach, Evidence, FirstFailure
 
@@ -209,6 +210,101 @@ def test_a_rerun_without_evidence_clears_nobody():
     verdict = settled(with_wrong(suspect("attn_out")), HEALTHY, HEALTHY, broken=broken)
     assert (verdict.status, verdict.scenario, verdict.reason) == ("INCONCLUSIVE", None, "kernel_not_run")
     assert [r.said for r in verdict.evidence.reruns] == ["unclear", "unclear"]
+
+
+def tile(rho: float, path: str = "decode", layer: int = 2, **rounding) -> StageCheck:
+    return check("attn_out", rho, layer, path, part="tile", rounding=Rounding(**rounding))
+
+
+def test_a_repeat_that_differs_is_structural_and_found():
+    again = check("attn_out", part="repeat", differs=(4, 9))
+    verdict = decide_kv_aligned(with_wrong(again), [], EVIDENCE)
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("PASS", "STRUCTURAL_DRIFT", "NONDETERMINISTIC")
+    failure = verdict.first_failure
+    assert failure is not None
+    assert (failure.layer, failure.stage, failure.positions) == (2, "attn_out", (4, 9))
+    assert failure.causes == ("cause.nondeterministic",)
+
+
+def test_a_repeat_beyond_its_bound_is_a_mismatch_and_still_called_a_race():
+    wrong = [check("attn_out", 7.0, part="repeat", differs=(9,))]
+    verdict = decide_kv_aligned(with_wrong(*wrong), [], EVIDENCE)
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("KV_MISMATCH", "KV_MISALIGNMENT", "NONDETERMINISTIC")
+    elsewhere = [check("q_proj", 7.0), check("attn_out", layer=3, part="repeat", differs=(9,))]
+    assert decide_kv_aligned(with_wrong(*elsewhere), [], EVIDENCE).finding == "NONE"
+
+
+def test_a_batch_that_changes_bytes_within_the_bound_is_no_finding():
+    verdict = decide_kv_aligned(with_wrong(check("attn_out", part="alone", differs=(9,))), [], EVIDENCE)
+    assert (verdict.status, verdict.finding) == ("PASS", "NONE")
+
+
+def test_only_the_call_with_q_0_wrong_is_precision():
+    wrong = [check("lse", 50.0, part="q0"), check("attn_out", 40.0, part="q0")]
+    verdict = decide_kv_aligned(with_wrong(*wrong), [], EVIDENCE)
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("KV_MISMATCH", "KV_MISALIGNMENT", "PRECISION")
+    assert verdict.first_failure is not None
+    assert verdict.first_failure.causes == ("cause.precision",)
+    # where the run's own output is wrong too, or another reading of the cache fits, it is that
+    assert decide_kv_aligned(with_wrong(*wrong, check("attn_out", 3.0)), [], EVIDENCE).finding == "NONE"
+    explained = [replace(c, cause="kv_head") for c in wrong]
+    verdict = decide_kv_aligned(with_wrong(*explained), [], EVIDENCE)
+    assert (verdict.scenario, verdict.finding) == ("REAL_MISMATCH", "NONE")
+
+
+def test_a_schedule_that_fits_is_named_beside_the_declared_one():
+    wrong = [tile(30.0, declared="64", found="96"), tile(0.2, "full", declared="64")]
+    verdict = decide_kv_aligned(with_wrong(*wrong), [], EVIDENCE)
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("PASS", "STRUCTURAL_DRIFT", "SCHEDULE")
+    assert verdict.rho == 0.5  # what is out of its schedule is within its bound
+    assert verdict.first_failure is not None
+    assert verdict.first_failure.detail == (
+        "P rounding schedules differ (decode 96, prefill 64), not bit-reproducible; "
+        "decode: declared schedule 64, found 96"
+    )
+    assert not schedules.are_equal(wrong)
+
+
+def test_a_declaration_that_no_schedule_mends_is_false():
+    verdict = decide_kv_aligned(with_wrong(tile(30.0, declared="64")), [], EVIDENCE)
+    assert (verdict.status, verdict.scenario, verdict.finding) == ("KV_MISMATCH", "KV_MISALIGNMENT", "PRECISION")
+    assert verdict.rho == 30.0
+
+
+def test_nothing_declared_and_nothing_found_is_a_schedule_unknown():
+    verdict = decide_kv_aligned(with_wrong(tile(30.0)), [], EVIDENCE)
+    assert (verdict.status, verdict.finding) == ("PASS", "SCHEDULE")
+    assert verdict.first_failure is not None
+    assert "decode ?" in verdict.first_failure.detail
+    assert not schedules.are_equal([tile(30.0)])
+
+
+def test_declared_schedules_that_show_in_the_values():
+    """Equal in effect: no finding, though the contract knows that they are not one schedule."""
+    wide, narrow = tile(0.1, "full", declared="160"), tile(0.1, declared="96", apart=(9,))
+    verdict = decide_kv_aligned(with_wrong(wide, narrow), [], EVIDENCE)
+    assert verdict.finding == "SCHEDULE"
+    assert verdict.first_failure is not None
+    assert verdict.first_failure.positions == (9,)
+    assert verdict.first_failure.detail == "P rounding schedules differ (decode 96, prefill 160), not bit-reproducible"
+    short = [wide, tile(0.1, declared="96")]
+    assert decide_kv_aligned(with_wrong(*short), [], EVIDENCE).finding == "NONE"
+    assert not schedules.are_equal(short)
+    assert schedules.are_equal([wide, tile(0.1, declared="160")])
+
+
+def test_the_order_of_the_findings_within_the_bounds():
+    """A false declaration before a race, a race before a suspect, a suspect before a schedule."""
+    race, suspect = check("lse", part="repeat", differs=(9,)), check("o_proj", 1.4, rho2=0.3)
+    other = tile(30.0, declared="64", found="96")
+    found = [decide_kv_aligned(with_wrong(*c), [], EVIDENCE).finding for c in (
+        (race, suspect, tile(30.0, declared="64")), (race, suspect, other), (suspect, other), (other,),
+    )]  # fmt: skip
+    assert found == ["PRECISION", "NONDETERMINISTIC", "SUSPECT", "SCHEDULE"]
+    # what is above the first tier of a schedule that is not the one is no suspect
+    assert (
+        decide_kv_aligned(with_wrong(other, replace(other, path="full", rho2=0.4)), [], EVIDENCE).finding == "SCHEDULE"
+    )
 
 
 def test_a_definite_stage_outranks_an_earlier_suspect():

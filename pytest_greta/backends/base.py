@@ -159,6 +159,15 @@ class Numerics:
     exp_rel: float = 2.0**-23
     tanh_rel: float = 2.0**-23
 
+    @property
+    def rounds_p(self) -> bool:
+        """P is stored below float32, so that the schedule shows in the output."""
+        return self.p_dtype != "f32"
+
+    @property
+    def schedule_known(self) -> bool:
+        return self.tile > 0 and self.splits > 0
+
     def __post_init__(self) -> None:
         """Raises ``BackendError`` for a value outside of its table: an impossible one would widen a bound without
         end."""

@@ -57,7 +57,7 @@ class Completed:
         if self._cache is not None:
             k_new, v_new = self._cache.gather(layer, batch)
         elif self._takes_fresh and phase == "prefill" and self._fresh is not None:
-            k_new, v_new = self._fresh
+            k_new, v_new = (x[-batch.n_tokens :] for x in self._fresh)  # the last sequence may be asked for alone
         result = self._pair(self._inner.attend(layer, phase, batch, q, k_new, v_new), batch)
         self._calls[phase, self._kernels.get(phase, "?")] += 1
         return result

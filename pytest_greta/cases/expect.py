@@ -38,9 +38,13 @@ def spelled(expect: Expect) -> str:
     return ", ".join(parts)
 
 
-def contract_breach(contract: Mapping[str, Any], equal_bytes: bool) -> str:
-    """The promise that the run broke, or "". ``equal_bytes``: every row compared between the paths was the same."""
-    return "bitwise" if contract.get("bitwise") and not equal_bytes else ""
+CONTRACTS = ("bitwise", "schedule", "repeatable", "batch_invariant")
+
+
+def contract_breach(contract: Mapping[str, Any], kept: Mapping[str, bool]) -> str:
+    """The first promise that the run broke, or "". ``kept``: which of ``CONTRACTS`` hold; one not named was not
+    measured."""
+    return next((name for name in CONTRACTS if contract.get(name) and not kept.get(name, True)), "")
 
 
 def _first_failure(found: FirstFailure | None, wanted: Mapping[str, Any]) -> bool:

@@ -225,6 +225,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "batch, left_pad o reuse: una secuencia necesita {count} filas; en el contexto caben {context}: acórtela, o"
         " aumente context",
     ),
+    "probe.alone": (
+        "contract.batch_invariant: there is no batch to compare with; add batch",
+        "contract.batch_invariant: no hay lote con el que comparar; añada batch",
+    ),
     "probe.reuse": (
         "key reuse: prefix {prefix} is longer than the {rows} rows before the decoded tokens; expected 1 to {rows}",
         "clave reuse: prefix {prefix} supera las {rows} filas anteriores a los tokens decodificados; se esperaba de 1 a"

@@ -74,6 +74,21 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """What the call of each query spans: its tiles are cut into splits. ``begin`` .. ``end`` - 1, int64 [R]: the keys
+    that any query of the same call sees. ``slot``: the cache slot of key 0, for tiles that are counted from slot 0.
+    ``window``: the layer has one."""
+
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    slot: int = 0
+    window: bool = False
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> Spans:
+        return replace(self, begin=self.begin[index], end=self.end[index])
+
+
+@dataclass(frozen=True)
 class AttentionReference:
     """``lse`` [R, heads], ``out`` [R, heads, dv]."""
 
@@ -98,6 +113,8 @@ class Softmax:
     """[kv heads, M] keys seen, the sink one of them."""
     A: Float64
     det: Float64
+    ds: Float64
+    """The part of ``det`` that is the score's own: ds = t(d) A + ds."""
     sink: Float64 | None
     """[kv heads, M, 1]"""
 
@@ -119,15 +136,17 @@ class Call:
     options: Options
     act: DType
     numerics: Numerics
+    spans: Spans | None = None
+    """None where no schedule is looked at."""
 
     def reference(self) -> AttentionReference:
         v = self.v.astype(np.float64)
-        parts = [_bounded(part, softmax, v) for part, softmax in self._chunks()]
-        return AttentionReference(_concatenate([p.lse for p in parts]), _concatenate([p.out for p in parts]))
+        parts = [_bounded(part, softmax, v) for part, softmax in self.chunks()]
+        return AttentionReference(concatenate([p.lse for p in parts]), concatenate([p.out for p in parts]))
 
     def softmax(self) -> Iterator[Softmax]:
         """The softmax alone, in chunks of rows so that memory stays bounded."""
-        for _, softmax in self._chunks():
+        for _, softmax in self.chunks():
             yield softmax
 
     def one(self, row: int, head: int, kv_head: int) -> Call:
@@ -144,13 +163,17 @@ class Call:
             v=self.v[:, kv_head : kv_head + 1],
             rows=self.rows[row : row + 1],
             options=replace(self.options, sinks=of(self.options.sinks), alibi=of(self.options.alibi)),
+            spans=None if self.spans is None else self.spans[row : row + 1],
         )
 
-    def _chunks(self) -> Iterator[tuple[Call, Softmax]]:
+    def chunks(self) -> Iterator[tuple[Call, Softmax]]:
+        """The call cut into chunks of rows, q and k in float64, each with its softmax."""
         call = replace(self, q=self.q.astype(np.float64), k=self.k.astype(np.float64))
         step = max(1, _SCORES // max(1, self.q.shape[1] * len(self.k)))
         for i in range(0, len(self.q), step):
-            part = replace(call, q=call.q[i : i + step], rows=self.rows[i : i + step])
+            rows = slice(i, i + step)
+            spans = None if self.spans is None else self.spans[rows]
+            part = replace(call, positions=self.positions[rows], q=call.q[rows], rows=self.rows[rows], spans=spans)
             with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
                 softmax = _softmax(part)
             yield part, softmax
@@ -163,22 +186,22 @@ def _softmax(call: Call) -> Softmax:
 
     def of_pairs(values: Array) -> Array:
         """[R, keys] -> [B, M, keys]"""
-        return _by_head(np.broadcast_to(values[:, None], (R, H, n_keys)), B)
+        return by_head(np.broadcast_to(values[:, None], (R, H, n_keys)), B)
 
     def of_heads(values: Float64) -> Float64:
         """[H] -> [B, M, 1]"""
-        return _by_head(np.broadcast_to(values, (R, H)), B)[..., None]
+        return by_head(np.broadcast_to(values, (R, H)), B)[..., None]
 
     keys = np.arange(n_keys)
     visible = of_pairs((keys >= rows.start[:, None]) & (keys < rows.stop[:, None]))
     n = visible.sum(axis=-1)
 
-    queries, kt = _by_head(q, B), k.transpose(1, 2, 0)
+    queries, kt = by_head(q, B), k.transpose(1, 2, 0)
     s = options.scale * (queries @ kt)
     A = abs(options.scale) * (np.abs(queries) @ np.abs(kt))
     det = DS_PRODUCT * U * np.abs(s) + _declared_dot(numerics, act) * A
     if numerics.flush:
-        lost = _subnormal(queries, act) @ np.abs(kt) + np.abs(queries) @ _subnormal(kt, act)
+        lost = subnormal(queries, act) @ np.abs(kt) + np.abs(queries) @ subnormal(kt, act)
         det += abs(options.scale) * lost
     if options.softcap:
         s = options.softcap * np.tanh(s / options.softcap)
@@ -203,8 +226,8 @@ def _softmax(call: Call) -> Softmax:
         l = l + np.exp(sink - m)  # noqa: E741
     l = np.where(empty, 1.0, l)  # noqa: E741
     lse = np.where(empty, -np.inf, m + np.log(l))[..., 0]
-    det = det + U * EPS_DISTANCE * np.abs(s - m) + numerics.exp_rel
-    return Softmax(s, weight / l, visible, m, l, lse, n, A, det, sink)
+    ds, det = det, det + U * EPS_DISTANCE * np.abs(s - m) + numerics.exp_rel
+    return Softmax(s, weight / l, visible, m, l, lse, n, A, det, ds, sink)
 
 
 def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
@@ -215,21 +238,20 @@ def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
     with np.errstate(all="ignore"):
         o = sm.p @ values
         size = np.abs(o)
-        M = _rescale(sm.m, sm.s)
+        M = rescale(sm.m, sm.s)
         terms = np.stack([sm.p * sm.A, sm.p * M, sm.p * (sm.det + U * M)], axis=2)  # [B, M, 3, keys]
         total = terms.sum(axis=-1)  # for the lse
         spread = _deviation(terms, values, o)  # for the output: times |v_j - o|
         if sm.sink is not None:  # one more key with v = 0, whose score is exact
             p = np.exp(sm.sink - sm.m) / sm.l
-            M = _rescale(sm.m, sm.sink)
+            M = rescale(sm.m, sm.sink)
             det = U * (EPS_DISTANCE * np.abs(sm.sink - sm.m) + M) + numerics.exp_rel
             extra = np.concatenate([0.0 * p, p * M, p * det], axis=-1)
             total = total + extra
             spread = spread + extra[..., None] * size[:, :, None, :]
 
-        tile, splits = numerics.tile or TILE_UNDECLARED, numerics.splits or SPLITS_UNDECLARED
         d = sum_tiers(call.q.shape[-1], numerics)
-        t = sum_tiers(np.ceil(sm.n / tile) + splits, numerics)
+        t = sum_tiers(rescales(sm.n, numerics), numerics)
         n = sum_tiers(sm.n, numerics)
         p_type = DTYPES[numerics.p_dtype]
         after = p_type.u if numerics.l_from == "after" else 0.0
@@ -237,7 +259,7 @@ def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
         slope, constant = LSE_DET
         lse_size = np.where(np.isneginf(sm.lse), 0.0, np.abs(sm.lse))
         lse_det = total[..., 2] + U * (slope * lse_size + constant) + after + floor(numerics)
-        lse = [sm.lse, lse_det, *(a * total[..., 0] + b * total[..., 1] + c for a, b, c in _by_tier(d, t, n))]
+        lse = [sm.lse, lse_det, *(a * total[..., 0] + b * total[..., 1] + c for a, b, c in by_tier(d, t, n))]
 
         eta = p_type.smallest_normal if numerics.flush else 0.5 * p_type.smallest_subnormal
         # with max_update none the kernel's l is sum exp(s), ours sum exp(s - m)
@@ -245,29 +267,34 @@ def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
         envelope = np.maximum(p_type.u * sm.p, np.minimum(sm.p, eta / (numerics.p_scale * l_kernel)))
         pv = sm.p @ magnitudes
         out_det = spread[:, :, 2] + (OUT_DET * U + after) * size + envelope @ magnitudes
-        out_det += _declared_value(numerics, act) * pv + floor(numerics)
+        out_det += declared_value(numerics, act) * pv + floor(numerics)
         if numerics.flush:
-            out_det += sm.p @ _subnormal(values, act)
+            out_det += sm.p @ subnormal(values, act)
         out = [
             o,
             out_det,
             *(
                 a * spread[:, :, 0] + b[..., None] * spread[:, :, 1] + c[..., None] * (pv + size)
-                for a, b, c in _by_tier(d, t, n)
+                for a, b, c in by_tier(d, t, n)
             ),
         ]
     heads = call.q.shape[1]
-    return AttentionReference(
-        Reference(*(_by_row(x, heads) for x in lse)), Reference(*(_by_row(x, heads) for x in out))
-    )
+    return AttentionReference(Reference(*(by_row(x, heads) for x in lse)), Reference(*(by_row(x, heads) for x in out)))
 
 
-def _rescale(m: Float64, s: Float64) -> Float64:
+def rescales(n: NDArray[np.int64], numerics: Numerics) -> Float64:
+    """T, how often an online softmax over n keys rescales."""
+    tile, splits = numerics.tile or TILE_UNDECLARED, numerics.splits or SPLITS_UNDECLARED
+    times: Float64 = np.ceil(n / tile) + splits
+    return times
+
+
+def rescale(m: Float64, s: Float64) -> Float64:
     slope, constant = EPS_RESCALE
     return slope * np.maximum(np.abs(m), np.abs(s)) + constant
 
 
-def _by_tier(d: Tiers, t: Tiers, n: Tiers) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+def by_tier(d: Tiers, t: Tiers, n: Tiers) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
     return (d.first, t.first, n.first), (d.second, t.second, n.second)
 
 
@@ -279,7 +306,7 @@ def _declared_dot(numerics: Numerics, act: DType) -> float:
     return relative
 
 
-def _declared_value(numerics: Numerics, act: DType) -> float:
+def declared_value(numerics: Numerics, act: DType) -> float:
     """Relative to sum p |v|: v dequantised to the activation type, and partial outputs kept in it.
 
     The partials' own term is u_a sum_s w_s |o_s|, which sum p |v| bounds whatever the splits are.
@@ -287,7 +314,7 @@ def _declared_value(numerics: Numerics, act: DType) -> float:
     return act.u * ((numerics.kv_dequant == "act") + (numerics.split_partials == "act"))
 
 
-def _subnormal(x: Float64, dtype: DType) -> Float64:
+def subnormal(x: Float64, dtype: DType) -> Float64:
     """|x| where the type holds it as a subnormal, else 0."""
     size = np.abs(x)
     return np.where(size < dtype.smallest_normal, size, 0.0)
@@ -308,14 +335,14 @@ def _deviation(terms: Float64, v: Float64, o: Float64) -> Float64:
     return result
 
 
-def _by_head(values: Array, kv_heads: int) -> Array:
+def by_head(values: Array, kv_heads: int) -> Array:
     """[R, H, ...] -> [kv heads, R * group, ...]"""
     R, H = values.shape[:2]
     split = values.reshape(R, kv_heads, H // kv_heads, *values.shape[2:])
     return np.moveaxis(split, 1, 0).reshape(kv_heads, -1, *values.shape[2:])
 
 
-def _by_row(values: Array, heads: int) -> Array:
+def by_row(values: Array, heads: int) -> Array:
     """The inverse: [kv heads, R * group, ...] -> [R, H, ...]"""
     B, M = values.shape[:2]
     rows = B * M // heads
@@ -323,7 +350,7 @@ def _by_row(values: Array, heads: int) -> Array:
     return np.moveaxis(split, 0, 1).reshape(rows, heads, *values.shape[2:])
 
 
-def _concatenate(parts: list[Reference]) -> Reference:
+def concatenate(parts: list[Reference]) -> Reference:
     if len(parts) == 1:
         return parts[0]
     fields = ("y", "b_det", "b_sqrt", "b_sqrt2")

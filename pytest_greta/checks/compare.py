@@ -11,7 +11,7 @@ from pytest_greta.checks.result import ByteCheck
 from pytest_greta.checks.rounding import same_bytes
 from pytest_greta.trace.hashing import digest
 from pytest_greta.trace.records import Key, Tap, Trace
-from pytest_greta.trace.stages import DERIVED, MODEL, order
+from pytest_greta.trace.stages import DERIVED, EXTRA, MODEL, order
 from pytest_greta.verdict import Drift
 
 CACHED = ("k_proj", "v_proj", "k_rope", "kv_write")
@@ -33,7 +33,7 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
             continue
         for key, tap in other.taps.items():
             mine = full.taps.get(key)
-            if mine is None or key.stage in DERIVED:
+            if mine is None or key.stage in DERIVED or key.part in EXTRA:
                 continue
             if right == "prefix" and len(other.segments) <= 1 and key.stage not in CACHED:
                 continue

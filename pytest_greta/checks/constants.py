@@ -76,3 +76,14 @@ DOT_OPERANDS = 2.0
 
 ROPE_CAST = 2.0
 """RoPE or its tables in the activation type: the table's rounding and the product's."""
+
+FLIP_SHIFT = 2.0
+"""TILE: exp(s - m_t) S before P's rounding. The rounded difference, and the running max as the kernel has it, each as
+wrong in the exponent as |s - m_t| and |m_t| are large."""
+
+FLIP_DET = 8.0
+"""TILE: the scale, the product with it, the exponential's own operations, and the conversion's double rounding."""
+
+SEARCHED_TILES = (16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
+SEARCHED_SPLITS = (1, 2, 3, 4, 5, 6, 7, 8)
+"""The schedule search: tiles that flash kernels use, in both directions, and the splits of split-KV decoding."""

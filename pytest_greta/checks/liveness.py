@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.records import Key, Tap, Trace
-from pytest_greta.trace.stages import CACHE_STAGES, MODEL
+from pytest_greta.trace.stages import CACHE_STAGES, EXTRA, MODEL
 from pytest_greta.verdict import Breach
 
 
@@ -68,4 +68,4 @@ def _compared(trace: Trace) -> Iterator[tuple[str, Key, Tap, str, Tap]]:
 
 def _taps(trace: Trace, path: str) -> Iterator[tuple[Key, Tap]]:
     if path in trace.paths:
-        yield from trace.paths[path].taps.items()
+        yield from ((key, tap) for key, tap in trace.paths[path].taps.items() if key.part not in EXTRA)

@@ -22,6 +22,18 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """By which schedule a path rounded P, each as ``checks.schedule.spelled`` writes it."""
+
+    declared: str = ""
+    """"" where the library and the case do not say."""
+    found: str = ""
+    """What the values fit, where they do not fit the declared one or none was declared; "" where nothing does."""
+    apart: tuple[int, ...] = ()
+    """Of decode: the positions whose values do not fit the schedule of prefill, ascending."""
+
+
+@dataclass(frozen=True)
 class StageCheck:
     """One stage of one layer on one path, judged from its own traced input.
 
@@ -49,11 +61,19 @@ class StageCheck:
     they fit equally well, joined by commas."""
     p_value: float | None = None
     """min(1, 2 M exp(-1.5 (c rho')^2)), only where the bound is statistical."""
+    part: str = ""
+    """What was judged beside the stage itself: ``tile``, the output by the schedule of P's rounding; or a further call
+    (``trace.stages.EXTRA``): ``q0``, and ``repeat`` and ``alone`` where their bytes are others."""
+    differs: tuple[int, ...] = ()
+    """Of ``repeat`` and ``alone``: the positions whose bytes are not those of the first call, ascending."""
+    rounding: Rounding | None = None
+    """Of ``tile``."""
 
     @property
     def finding(self) -> str:
         """The grade as traces and tables spell it."""
-        return {"ok": "NONE", "suspect": "SUSPECT", "definite": "DEFINITE"}[self.grade]
+        definite = "SCHEDULE" if self.part == "tile" else "DEFINITE"
+        return {"ok": "NONE", "suspect": "SUSPECT", "definite": definite}[self.grade]
 
     @property
     def grade(self) -> Grade:

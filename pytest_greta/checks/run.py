@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 
 from pytest_greta.backends.base import LayerConfig, Numerics
 from pytest_greta.checks import reference as ref
+from pytest_greta.checks import schedule
 from pytest_greta.checks.attention import AttentionReference, Call, Options, Rows
 from pytest_greta.checks.bounds import Reference
 from pytest_greta.checks.constants import BLIND_ANGLE
 from pytest_greta.checks.elsewhere import Elsewhere
 from pytest_greta.checks.judge import Group, Place, judge, judge_bytes, merge
 from pytest_greta.checks.provenance import provenance
-from pytest_greta.checks.result import StageCheck
-from pytest_greta.checks.rounding import round_to
+from pytest_greta.checks.result import Rounding, StageCheck
+from pytest_greta.checks.rounding import round_to, same_bytes
 from pytest_greta.checks.view import Gathered, Missing, View
 from pytest_greta.dtypes import DTYPES, Array
 from pytest_greta.engine.spec import ModelSource, StageSpec
 from pytest_greta.result import AttentionStat
 from pytest_greta.trace.paths import PATHS, RUNS, phase_of
-from pytest_greta.trace.records import Trace
+from pytest_greta.trace.records import Tap, Trace
 from pytest_greta.trace.stages import MODEL
 
 READS = ("k", "v", "k_after", "v_after")
@@ -119,6 +120,7 @@ class _Walk:
         self._angles: dict[Any, ref.Angles] = {}
         self._wrong: dict[str, int] = {}
         self._cause: dict[str, tuple[str, str]] = {}
+        self._schedules: dict[str, Numerics | None] = {}
         self._layer = MODEL
         self._attention: dict[str, tuple[Call, AttentionReference]] = {}
         self._by_op: Mapping[str, Callable[[StageSpec], list[StageCheck]]] = {
@@ -254,9 +256,12 @@ class _Walk:
                     parts.setdefault(check.path, []).append(_named(check, part))
         return [merge(checks) for checks in parts.values()]
 
-    def call(self, path: str, layer: int) -> Call | None:
-        """The attention call of a path at its checked rows, from q_rope and the bytes as written; None: not traced."""
-        taps = [self.trace.tap(path, layer, stage) for stage in ("attn_out", "lse")]
+    def call(self, path: str, layer: int, part: str = "") -> Call | None:
+        """The attention call of a path at its checked rows, from q_rope and the bytes as written; None: not traced.
+
+        ``part``: of a further call; with "q0" its queries are 0.
+        """
+        taps = [self.trace.tap(path, layer, stage, part) for stage in ("attn_out", "lse")]
         cache = self.view.cache(path, layer)
         q = self.view.tap("full" if path == "aligned" else path, layer, "q_rope") if any(taps) and cache else None
         if q is None or cache is None:
@@ -267,15 +272,17 @@ class _Walk:
         if len(checked) == 0:
             return None
         settings = self.config.layers[layer]
+        queries = q.values[np.searchsorted(q.positions, checked)]
         return Call(
             positions=checked,
-            q=q.values[np.searchsorted(q.positions, checked)],
+            q=np.zeros_like(queries) if part == "q0" else queries,
             k=_scaled(cache.k, settings.k_scale),
             v=_scaled(cache.v, settings.v_scale),
             rows=Rows.causal(checked - cache.first, settings.window),
             options=Options.of(settings, self.config.softmax_scale, self.config.head_dim_qk),
             act=self.act,
             numerics=self.numerics[path],
+            spans=self.view.spans(path, checked, cache.first, settings.window),
         )
 
     def _attend(self, spec: StageSpec) -> list[StageCheck]:
@@ -291,30 +298,100 @@ class _Walk:
                     continue
                 self._attention[path] = (call, call.reference())
             call, both = self._attention[path]
-            inside = np.isin(tap.positions, call.positions)
-            at = np.searchsorted(call.positions, tap.positions[inside])
-            reference = _rows_of(both.lse if spec.stage == "lse" else both.out, at)
-            found = Gathered(path, tap.positions[inside], tap.values[inside], ())
             numerics = self.numerics[path]
-            statistical = numerics.acc_round == "rne" and (spec.stage == "lse" or numerics.p_dtype == "f32")
-            for check in self._judge(spec, reference, [found], statistical):
-                checks.append(self._explained(check, call))
+            statistical = numerics.acc_round == "rne" and (spec.stage == "lse" or not numerics.rounds_p)
+            reference = both.lse if spec.stage == "lse" else both.out
+            checks += [self._explained(c, call) for c in self._rows(spec, path, tap, call, reference, statistical)]
+            checks += self._further(spec, path, call, reference)
+            if spec.stage == "attn_out":
+                checks += self._by_schedule(spec, path, tap, call)
         return checks
 
-    def _explained(self, check: StageCheck, call: Call) -> StageCheck:
+    def _rows(
+        self, spec: StageSpec, path: str, tap: Tap, call: Call, reference: Reference, statistical: bool = False
+    ) -> list[StageCheck]:
+        """The rows of a tap that the call has too, judged."""
+        inside = np.isin(tap.positions, call.positions)
+        at = np.searchsorted(call.positions, tap.positions[inside])
+        found = Gathered(path, tap.positions[inside], tap.values[inside], ())
+        return self._judge(spec, _rows_of(reference, at), [found], statistical)
+
+    def _further(self, spec: StageSpec, path: str, call: Call, reference: Reference) -> list[StageCheck]:
+        """The calls beside the path's own: repeats whose bytes are others, and the one with q = 0."""
+        checks = []
+        for part in ("repeat", "alone"):
+            first, again = (self.trace.tap(path, spec.layer, spec.stage, name) for name in ("", part))
+            if first is None or again is None:
+                continue
+            rows = np.isin(first.positions, again.positions)
+            equal = same_bytes(first.values[rows], again.values).reshape(len(again.values), -1).all(axis=1)
+            if not equal.all():
+                differs = tuple(int(p) for p in again.positions[~equal])
+                judged = self._rows(spec, path, again, call, reference)
+                checks += [replace(c, part=part, differs=differs) for c in judged]
+        tap = self.trace.tap(path, spec.layer, spec.stage, "q0")
+        if tap is not None and (zero := self._zero(path, spec.layer)) is not None:
+            call, both = zero
+            judged = self._rows(spec, path, tap, call, both.lse if spec.stage == "lse" else both.out)
+            checks += [replace(self._explained(c, call, "q0"), part="q0") for c in judged]
+        return checks
+
+    def _zero(self, path: str, layer: int) -> tuple[Call, AttentionReference] | None:
+        key = f"{path} q0"
+        if key not in self._attention:
+            call = self.call(path, layer, "q0")
+            if call is None:
+                return None
+            if schedule.is_exact(call):  # P is 1: no type rounds it
+                call = replace(call, numerics=replace(call.numerics, p_dtype="f32"))
+            self._attention[key] = (call, call.reference())
+        return self._attention[key]
+
+    def _by_schedule(self, spec: StageSpec, path: str, tap: Tap, call: Call) -> list[StageCheck]:
+        """TILE: the output with P rounded as its schedule rounds it, where a schedule shows."""
+        own, other = self.numerics[path], self.numerics["full" if phase_of(path) == "decode" else "decode"]
+        differ = schedule.differ(own, other)
+        if call.spans is None or path == "aligned" or not (own.rounds_p or differ):
+            return []
+        checks = []
+        for check in self._rows(spec, path, tap, call, schedule.reference(call, schedule.plainest(own))):
+            rounding = Rounding(schedule.spelled(own, other if differ else None))
+            if check.grade == "definite":
+                rounding = replace(rounding, found=self._found(check, call, tap))
+            elif not rounding.declared:  # one tile over all keys fits, and so does any that is as long
+                rounding = replace(rounding, found=f">={int((call.rows.stop - call.rows.start).max())}")
+            elif differ and path == "decode":
+                reference = schedule.reference(call, schedule.plainest(schedule.by_schedule_of(own, other)))
+                apart = [
+                    p for c in self._rows(spec, path, tap, call, reference) if c.grade != "ok" for p in c.positions
+                ]
+                rounding = replace(rounding, apart=tuple(apart))
+            checks.append(replace(check, part="tile", rounding=rounding))
+        return checks
+
+    def _found(self, check: StageCheck, call: Call, tap: Tap) -> str:
+        """The schedule that fits a flagged output. A search that failed in one layer of a phase is not made again."""
+        phase, known = phase_of(check.path), None
+        if phase in self._schedules and (known := self._schedules[phase]) is None:
+            return ""
+        self._schedules[phase] = found = schedule.search(check, call, tap, known)
+        return "" if found is None else schedule.spelled(found)
+
+    def _explained(self, check: StageCheck, call: Call, part: str = "") -> StageCheck:
         """With its provenance, in the first layer of a path that is wrong: what follows there is seldom another
         fault."""
         if check.grade == "ok" or self._wrong.setdefault(check.path, check.layer) != check.layer:
             return check
-        if not self._cause.get(check.path, ("", ""))[0]:  # what explains the lse explains the output
+        place = f"{check.path} {part}"
+        if not self._cause.get(place, ("", ""))[0]:  # what explains the lse explains the output
             stored = {
                 name: tap
                 for name in ("lse", "attn_out")
-                if (tap := self.trace.tap(check.path, check.layer, name)) is not None
+                if (tap := self.trace.tap(check.path, check.layer, name, part)) is not None
             }
             elsewhere = Elsewhere(self.view, self.config, check.path, check.layer)
-            self._cause[check.path] = provenance(check, call, stored, elsewhere)
-        cause, note = self._cause[check.path]
+            self._cause[place] = provenance(check, call, stored, elsewhere)
+        cause, note = self._cause[place]
         return replace(check, cause=cause, note=note) if cause else check
 
     # -- small helpers ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_greta.checks.attention import Spans
 from pytest_greta.checks.judge import Group
 from pytest_greta.dtypes import Array
 from pytest_greta.engine.spec import StageSpec
@@ -133,6 +134,20 @@ class View:
             source = "prefix"
         found = self.trace.paths.get(source)
         return None if found is None else found.beside.get(Key(layer, "kv_read", part))
+
+    def spans(self, path: str, positions: NDArray[np.int64], first: int, window: int) -> Spans | None:
+        """What the calls of these rows span, keys counted from row ``first`` on; None where the trace does not say.
+
+        The splits of a call share the tiles between the first key that any of its queries sees and its last.
+        """
+        pad, segments = self.trace.facts.get("way", {}).get("left_pad"), self.trace.paths[path].segments
+        if pad is None or not segments:
+            return None
+        starts = np.array([start for _, start, _ in segments], dtype=np.int64)
+        ends = np.array([start + count for _, start, count in segments], dtype=np.int64)
+        at = np.argmax((positions[:, None] >= starts) & (positions[:, None] < ends), axis=1)
+        begin = np.maximum(starts[at] - window + 1, 0) if window else np.zeros_like(positions)
+        return Spans(np.maximum(begin - first, 0), ends[at] - first, int(pad) + first, window > 0)
 
     def forget(self) -> None:
         """Drop the caches that were put together: a layer's are not asked for again."""

@@ -15,7 +15,7 @@ from pytest_greta.backends.base import AttentionSession
 from pytest_greta.dtypes import DType
 from pytest_greta.engine.spec import ModelConfig, Weights
 from pytest_greta.engine.tracer import Tracer
-from pytest_greta.engine.ways import Call
+from pytest_greta.engine.ways import Call, alone
 from pytest_greta.trace.stages import MODEL
 
 Array = NDArray[Any]
@@ -77,7 +77,7 @@ class Decoder:
         self.session.rope(i, call.phase, call.batch, q, k)
         tap("q_rope", q)
         tap("k_rope", k)
-        out = tap("attn_out", self._attend(i, call, q, k, v))
+        out = self._attend(i, call, q, k, v)
         o = tap("o_proj", self._linear(out.reshape(len(out), -1), f"layers.{i}.o"))
         if cfg.post_norms:
             o = tap("post_attn_norm", self._norm(o, f"layers.{i}.post_attn_norm"))
@@ -92,7 +92,7 @@ class Decoder:
         return tap("x_out", self._add(x, down))
 
     def _attend(self, i: int, call: Call, q: Array, k: Array, v: Array) -> Array:
-        """Write the new rows, read them back, attend."""
+        """Write the new rows, read them back, attend; then the further calls from the same inputs."""
         session, tracer, rows = self.session, self.tracer, call.rows
         session.kv_write(i, call.batch, k, v)
         if tracer.wants(i):
@@ -101,9 +101,29 @@ class Decoder:
             tracer.tap(i, "kv_write", rows, new_v, "v")
             self.read_cache(i, call)
         out, lse = session.attend(i, call.phase, call.batch, q)
-        if lse is not None:
-            tracer.tap(i, "lse", rows, lse[call.probed])
+        own = {"": (out[call.probed], None if lse is None else lse[call.probed])}
+        if tracer.wants(i) and tracer.further:
+            with tracer.beside(session):
+                own |= {part: self._further(part, i, call, q) for part in tracer.further}
+        differs = np.zeros(len(rows), dtype=bool)
+        for part in ("repeat", "alone"):
+            for first, again in zip(own[""], own.get(part, ()), strict=False):
+                if first is not None and again is not None:
+                    differs |= _differ(first, again)
+        for part, (own_out, own_lse) in own.items():
+            tracer.tap(i, "attn_out", rows, own_out, part, differs)
+            if own_lse is not None:
+                tracer.tap(i, "lse", rows, own_lse, part, differs)
         return out
+
+    def _further(self, part: str, i: int, call: Call, q: Array) -> tuple[Array, F32Array | None]:
+        """out and lse of the probed rows, of one further call: with q = 0, again, or without the rest of the batch."""
+        batch, own = call.batch, call.probed
+        if part == "alone":
+            first = int(batch.cu_q[-2])
+            batch, q, own = alone(batch), q[first:], slice(own.start - first, None)
+        out, lse = self.session.attend(i, call.phase, batch, np.zeros_like(q) if part == "q0" else q)
+        return out[own], None if lse is None else lse[own]
 
     def read_cache(self, layer: int, call: Call, suffix: str = "") -> None:
         """Tap all rows up to the call's last as the library's own read function returns them; the last snapshot
@@ -144,3 +164,10 @@ class Decoder:
     def _swiglu(self, gate: Array, up: Array) -> Array:
         g = gate.astype(np.float32)
         return self._round(g / (np.float32(1) + np.exp(-g)) * up.astype(np.float32))
+
+
+def _differ(a: Array, b: Array) -> NDArray[np.bool_]:
+    """[rows]: whose bytes are not the same."""
+    left, right = (np.ascontiguousarray(x).view(np.uint8).reshape(len(x), -1) for x in (a, b))
+    differs: NDArray[np.bool_] = (left != right).any(axis=1)
+    return differs

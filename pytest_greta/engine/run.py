@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from pytest_greta.backends.base import (
     AttentionBackend,
     AttentionSession,
     Description,
+    Numerics,
     Phase,
     Schedule,
     SessionConfig,
@@ -60,6 +61,9 @@ class RunPlan:
     ways: Ways = field(default_factory=Ways)
     cut_from: int = 0
     """Tokens of the whole prompt, where ``tokens`` are only its first."""
+    further: tuple[str, ...] = ("repeat", "q0")
+    """Attention calls beside each path's own (``stages.EXTRA``); "q0" only in a phase that rounds P or does not say by
+    which schedule."""
 
     @property
     def n_prefix(self) -> int:
@@ -81,6 +85,16 @@ class Library:
         except BaseException:
             session.close()
             raise
+
+
+def declared(library: Library, phase: Phase, plan: RunPlan) -> Numerics:
+    """What the library declares, with the schedule that the case sets."""
+    numerics = library.description.numerics.get(phase, Numerics())
+    schedule = plan.schedule.get(phase)
+    if schedule is None:
+        return numerics
+    changed = {k: v for k, v in vars(schedule).items() if v}
+    return replace(numerics, **changed)
 
 
 def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Library]) -> Trace:
@@ -188,7 +202,7 @@ class _Run:
     def full(self) -> PathTrace:
         """prefill(N + steps), in one call."""
         session, layout = self._session("prefill"), self._layout()
-        path = _Path("full", self.libraries["prefill"].description, session, Tracer(self.layers, self.full_rows))
+        path = _Path("full", self.libraries["prefill"].description, session, self._tracer("prefill", self.full_rows))
         self._run(path, layout, [Segment("prefill", 0, len(self.ids))])
         trace = path.trace(self.ids, Beside(self.layers).read(session, layout))
         self._full = (session, layout, trace.taps)
@@ -197,7 +211,9 @@ class _Run:
     def prefix(self) -> PathTrace:
         """prefill(N) in the case's own way, whose cache the decode path goes on with."""
         session, layout = self._session("prefill"), self._layout()
-        path = _Path("prefix", self.libraries["prefill"].description, session, Tracer(self.layers, self.prefix_rows))
+        path = _Path(
+            "prefix", self.libraries["prefill"].description, session, self._tracer("prefill", self.prefix_rows)
+        )
         reuse, n = self.plan.ways.reuse, self.plan.n_prefix
         for segment in self.plan.ways.prefill(n):
             self._run(path, layout, [segment])
@@ -212,7 +228,7 @@ class _Run:
         n, steps = self.plan.n_prefix, self.plan.steps
         prefill, layout = self._prefix
         session = self._handed_over(prefill, layout, n)
-        tracer = Tracer(self.layers, range(n, n + steps))
+        tracer = self._tracer("decode", range(n, n + steps))
         path = _Path("decode", self.libraries["decode"].description, session, tracer)
         self._run(path, layout, self.plan.ways.decode(n, steps))
         return path.trace(self.ids, Beside(self.layers).read(session, layout))
@@ -293,6 +309,11 @@ class _Run:
             decoder.read_cache(layer, call, "_after")
         return logits
 
+    def _tracer(self, phase: Phase, rows: Iterable[int]) -> Tracer:
+        numerics = declared(self.libraries[phase], phase, self.plan)
+        doubt = numerics.rounds_p or not numerics.schedule_known
+        return Tracer(self.layers, rows, (part for part in self.plan.further if part != "q0" or doubt))
+
     def _layout(self) -> Layout:
         return Layout(self.plan.ways, self.ids, self.source.config.vocab, self.plan.seed, self.block_table)
 
@@ -365,7 +386,8 @@ class _Path:
         """The kernels that run inside the block are this path's; whatever else the session did is not."""
         before = Counter(self.session.counters())
         yield
-        self._ran.update(Counter(self.session.counters()) - before)
+        self._ran.update(Counter(self.session.counters()) - before - self.tracer.ran)
+        self.tracer.ran.clear()
         self._calls.append(call)
 
     def trace(self, ids: NDArray[np.int64], beside: Mapping[Key, Tap] | None = None) -> PathTrace:

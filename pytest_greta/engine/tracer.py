@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_greta.backends.base import AttentionSession
 from pytest_greta.trace.records import Key, Tap
 from pytest_greta.trace.stages import MODEL
 
@@ -24,22 +27,46 @@ class Tracer:
     """Collects the taps of one path.
 
     ``layers``: those to keep (stages outside the layers are always kept). ``rows``: the sequence rows to keep of every
-    stage that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated.
+    stage that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated. ``further``:
+    attention calls to make beside the path's own, by the part that they are tapped as (``stages.EXTRA``).
     """
 
-    def __init__(self, layers: Iterable[int], rows: Iterable[int]) -> None:
+    def __init__(self, layers: Iterable[int], rows: Iterable[int], further: Iterable[str] = ()) -> None:
+        self.further = tuple(further)
+        self.ran: Counter[tuple[str, str]] = Counter()
+        """Kernels of those calls, which are not the path's, by (phase, kernel)."""
         self.layers = frozenset(layers) | {MODEL}
         self.rows = np.array(sorted(set(rows)), dtype=np.int64)
         self._parts: dict[Key, list[tuple[NDArray[np.int64], NDArray[Any]]]] = {}
 
+    @contextlib.contextmanager
+    def beside(self, session: AttentionSession) -> Iterator[None]:
+        """The kernels that run inside the block are not the path's."""
+        before = Counter(session.counters())
+        yield
+        self.ran.update(Counter(session.counters()) - before)
+
     def wants(self, layer: int) -> bool:
         return layer in self.layers
 
-    def tap(self, layer: int, stage: str, rows: NDArray[np.int64], values: NDArray[Any], part: str = "") -> None:
-        """Keep ``values`` [T, ...] of the sequence rows ``rows`` [T]: copied, because the caller's buffer lives on."""
+    def tap(
+        self,
+        layer: int,
+        stage: str,
+        rows: NDArray[np.int64],
+        values: NDArray[Any],
+        part: str = "",
+        also: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Keep ``values`` [T, ...] of the sequence rows ``rows`` [T]: copied, because the caller's buffer lives on.
+
+        ``also`` [T]: rows to keep beside those that are asked for.
+        """
         if layer not in self.layers:
             return
         keep = np.full(len(rows), stage in ALL_ROWS) | np.isin(rows, self.rows)
+        if also is not None:
+            keep |= also
         if stage in NEVER_NAN:
             keep |= ~np.isfinite(values.reshape(len(rows), -1)).all(axis=1)
         kept = rows[keep]

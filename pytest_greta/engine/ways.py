@@ -86,6 +86,20 @@ class Call:
         return int(self.batch.seq_ids[-1])
 
 
+def alone(batch: Batch) -> Batch:
+    """The last sequence of a batch, as a batch of its own."""
+    tokens = slice(int(batch.cu_q[-2]), None)
+    return Batch(
+        cu_q=(batch.cu_q[-2:] - batch.cu_q[-2]).astype(np.int32),
+        kv_len=batch.kv_len[-1:],
+        positions=batch.positions[tokens],
+        slots=batch.slots[tokens],
+        seq_ids=batch.seq_ids[-1:],
+        kv_start=None if batch.kv_start is None else batch.kv_start[-1:],
+        block_table=None if batch.block_table is None else batch.block_table[-1:],
+    )
+
+
 class Layout:
     """Where the rows of one session's sequences lie. Companions grow as they are called; a path has a layout of its
     own."""

@@ -86,6 +86,8 @@ CATALOGUE: dict[str, str] = {
     "summary.canary": "canary: every planted fault was found in {found} of {due} probes",
     "summary.canary_off": "canary: off ({count} probes); nothing shows in this run that it could have failed",
     "summary.canary_none": "canary: none applicable ({count} probes)",
+    "summary.schedule": "finding SCHEDULE, {count}: {detail}",
+    "summary.nondeterministic": "finding NONDETERMINISTIC, {count}: a repeated attention call gave other bytes",
     "summary.indicators": "indicators (probes without an injected fault)",
     "summary.indicators_note": (
         "K and V hash consistency may be false in a pass: rounding differs between the two paths. K-V aligned may "
@@ -122,6 +124,11 @@ CATALOGUE: dict[str, str] = {
         "contract {contract} broken: first differing stage {stage} in layer {layer}, {left} against {right}, position "
         "{position}"
     ),
+    "failure.contract_schedule": "contract {contract} broken: the phases round P by different schedules",
+    "failure.contract_repeatable": "contract {contract} broken: a repeat of an attention call gave other bytes",
+    "failure.contract_batch_invariant": (
+        "contract {contract} broken: without the rest of the batch the attention gave other bytes"
+    ),
     "failure.contract_head": "contract {contract} broken",
     "failure.head_layer": "layer {layer}",
     "failure.head_stage": "stage {stage}",
@@ -144,6 +151,7 @@ CATALOGUE: dict[str, str] = {
     "rerun.definite": "rerun with random tokens (seed {seed}): layer {layer} {stage} beyond both tiers, rho {rho}",
     "rerun.unclear": "rerun with random tokens (seed {seed}): inconclusive",
     "rerun.wrong": "{rerun}; beyond doubt wrong there: {wrong}",
+    "failure.further": "attention calls beside those: repeated in {repeats} layers, with q = 0 in {zeros}",
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} calls, {source}",
     # how the token was reached, where that is not one prefill and one decoded token
     "way.cut": "the prompt of {whole} tokens was cut to {tokens}: N = {n}",
@@ -234,6 +242,13 @@ CATALOGUE: dict[str, str] = {
     "cause.ffn": "the activation is another function, or gate and up are exchanged",
     "cause.logits": "the readout uses another row or another matrix than the last layer's output and the head",
     "cause.configuration": "plan, weights or tokens differ from their source",
+    "cause.nondeterministic": (
+        "the same call over the same inputs gives other bytes: a race, atomics, or a buffer that is not yet filled"
+    ),
+    "cause.schedule": "P is rounded tile by tile, and the tile, direction or splits are not the same",
+    "cause.precision": (
+        "the attention rounds more than is declared: another accumulator, another type of P or V, or a small gain"
+    ),
     "cause.as_designed": "rounding: the two phases run different kernels, and drift travels from there on",
     "cause.shape": "the two paths give rows of different shapes",
     "cause.not_finite": "a value is not finite: an overflow, or memory that was never written",
@@ -298,6 +313,8 @@ CATALOGUE: dict[str, str] = {
     "note.scale_twice": "fits softmax scale applied twice",
     "note.scale_times": "fits softmax scale times {factor}",
     "note.part": "part {part}",
+    "note.schedules": "P rounding schedules differ (decode {decode}, prefill {prefill}), not bit-reproducible",
+    "note.schedule_found": "{phase}: declared schedule {declared}, found {found}",
     "note.no_power": "no power from position {position} on: the float32 angle itself is off by a radian there",
     # Markdown report
     "report.title": "{suite}: {mode} probe report",

@@ -88,6 +88,8 @@ CATALOGUE: dict[str, str] = {
     "summary.canary": "canario: en {found} de {due} sondas se hallaron todos los fallos plantados",
     "summary.canary_off": "canario: apagado ({count} sondas); nada muestra en esta corrida que hubiera podido fallar",
     "summary.canary_none": "canario: ninguno aplicable ({count} sondas)",
+    "summary.schedule": "hallazgo SCHEDULE, {count}: {detail}",
+    "summary.nondeterministic": "hallazgo NONDETERMINISTIC, {count}: al repetir la atención cambiaron los bytes",
     "summary.indicators": "indicadores (sondas sin fallo inyectado)",
     "summary.indicators_note": (
         "La consistencia de hash de K y V puede ser falsa en un PASS: el redondeo difiere entre los dos caminos. "
@@ -124,6 +126,11 @@ CATALOGUE: dict[str, str] = {
         "contrato {contract} roto: la primera etapa que difiere es {stage} en la capa {layer}, {left} frente a "
         "{right}, posición {position}"
     ),
+    "failure.contract_schedule": "contrato {contract} roto: las fases redondean P con schedules distintos",
+    "failure.contract_repeatable": "contrato {contract} roto: al repetir una llamada de atención los bytes cambiaron",
+    "failure.contract_batch_invariant": (
+        "contrato {contract} roto: sin el resto del lote, la atención dio otros bytes"
+    ),
     "failure.contract_head": "contrato {contract} roto",
     "failure.head_layer": "capa {layer}",
     "failure.head_stage": "etapa {stage}",
@@ -150,6 +157,7 @@ CATALOGUE: dict[str, str] = {
     ),
     "rerun.unclear": "repetición con tokens al azar (semilla {seed}): no concluyente",
     "rerun.wrong": "{rerun}; allí está mal sin duda: {wrong}",
+    "failure.further": "otras llamadas de atención: repetida en {repeats} capas, con q = 0 en {zeros}",
     "failure.path": "{path} ({phase}): {library} / {kernel}, {calls} llamadas, {source}",
     # cómo se llegó al token, cuando no es con un prefill y un token decodificado
     "way.cut": "el prompt de {whole} tokens se cortó a {tokens}: N = {n}",
@@ -247,6 +255,14 @@ CATALOGUE: dict[str, str] = {
         "la lectura final usa otra fila u otra matriz que la salida de la última capa y la cabeza de salida"
     ),
     "cause.configuration": "el plan, los pesos o los tokens difieren de su origen",
+    "cause.nondeterministic": (
+        "la misma llamada con las mismas entradas da otros bytes: una carrera, operaciones atómicas o un búfer aún sin"
+        " llenar"
+    ),
+    "cause.schedule": "P se redondea bloque a bloque, y el tile, la dirección o los splits no son los mismos",
+    "cause.precision": (
+        "la atención redondea más de lo declarado: otro acumulador, otro tipo de P o de V, o una pequeña ganancia"
+    ),
     "cause.as_designed": "redondeo: las dos fases corren kernels distintos, y desde allí el drift se propaga",
     "cause.shape": "los dos caminos dan filas de forma distinta",
     "cause.not_finite": "un valor no es finito: un desborde, o memoria que nunca se escribió",
@@ -311,6 +327,10 @@ CATALOGUE: dict[str, str] = {
     "note.scale_twice": "encaja con la escala del softmax aplicada dos veces",
     "note.scale_times": "encaja con la escala del softmax por {factor}",
     "note.part": "parte {part}",
+    "note.schedules": (
+        "P se redondea con schedules distintos (decode {decode}, prefill {prefill}); no es reproducible bit a bit"
+    ),
+    "note.schedule_found": "{phase}: schedule declarado {declared}, hallado {found}",
     "note.no_power": "sin poder desde la posición {position}: allí el ángulo float32 mismo se aparta un radián",
     # informe en Markdown
     "report.title": "{suite}: informe de la sonda {mode}",

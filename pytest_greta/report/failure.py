@@ -94,6 +94,8 @@ def _words(missed: Unmet, language: str) -> dict[str, str]:
 
 
 def _contract(result: ProbeResult, broken: str, language: str) -> str:
+    if broken != "bitwise":
+        return translate(f"failure.contract_{broken}", language, contract=broken)
     differing = [check for check in result.bytes if not check.equal]
     if not differing:
         return translate("failure.contract", language, contract=broken)
@@ -212,6 +214,8 @@ def _evidence(result: ProbeResult, lang: Lang) -> list[str]:
     counts = {"stages": evidence.stages, "rows": evidence.rows, "elements": evidence.elements}
     said = prose("failure.compared", lang, weights=weights, **counts)
     said += prose("failure.canary", lang, canary=canary, cache=cache)
+    if evidence.repeats or evidence.zeros:
+        said += prose("failure.further", lang, repeats=evidence.repeats, zeros=evidence.zeros)
     if not evidence.kernels:
         said += prose("failure.no_kernels", lang)
     said += [kernel_text(row, lang) for row in evidence.kernels]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_greta.report import pick
 from pytest_greta.report.messages import Lang, languages, prose, say, translate
+from pytest_greta.report.notes import note_text
 from pytest_greta.report.proof import canary_lines, rerun_text
 from pytest_greta.report.sentence import reasons
 from pytest_greta.report.text import Style, clean, number, plain, short_sums, shorten, table, wrap, wrap_name
@@ -149,6 +150,16 @@ def _notes(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
     suspects = sum(1 for r in results if r.verdict is not None and r.verdict.finding == "SUSPECT")
     if suspects:
         add("summary.suspect", count=suspects)
+    races = sum(1 for r in results if r.verdict is not None and r.verdict.finding == "NONDETERMINISTIC")
+    if races:
+        add("summary.nondeterministic", count=races)
+    details = Counter(
+        r.verdict.first_failure.detail
+        for r in results
+        if r.verdict is not None and r.verdict.finding == "SCHEDULE" and r.verdict.first_failure is not None
+    )
+    for detail, count in details.items():
+        add("summary.schedule", count=count, detail=Text(note_text(detail, "en"), note_text(detail, "es")))
 
 
 def _reruns(results: Sequence[ProbeResult], lang: Lang, width: int) -> list[str]:

@@ -55,7 +55,7 @@ def _rows(result: ProbeResult) -> Iterator[list[str]]:
     entries: list[tuple[tuple[int, int, int], list[str]]] = []
     compared = {(b.layer, b.stage, b.right): b for b in result.bytes if not b.part}
     for check in result.stages:
-        beside = compared.pop((check.layer, check.stage, check.path), None)
+        beside = None if check.part else compared.pop((check.layer, check.stage, check.path), None)
         entries.append((_place(check.layer, check.stage, check.path), _stage(check) + _bytes(beside)))
     shown = {id(b) for b in compared.values()}
     for byte in result.bytes:
@@ -78,7 +78,7 @@ def _stage(check: StageCheck) -> list[str]:
     return [
         str(check.layer),
         cell(check.stage),
-        "",
+        cell(check.part),
         cell(check.path),
         f"{check.rho:.6g}",
         f"{check.rho2:.6g}",

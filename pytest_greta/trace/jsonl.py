@@ -31,7 +31,7 @@ from pytest_greta.result import ProbeResult, to_plain
 from pytest_greta.trace.hashing import HASH_ALGO, digest
 from pytest_greta.trace.records import Key, PathTrace, Tap, Trace, phase_label
 from pytest_greta.trace.sidecar import save_sidecar
-from pytest_greta.trace.stages import CACHE_STAGES, order
+from pytest_greta.trace.stages import CACHE_STAGES, EXTRA, order
 
 TRACE_SCHEMA = 1
 SAMPLE = 16
@@ -53,10 +53,10 @@ def write_trace(
 def records(result: ProbeResult, trace: Trace, checks: Sequence[StageCheck]) -> Iterator[dict[str, Any]]:
     """All records but the last."""
     yield header(result, trace)
-    judged = {(c.path, c.layer, c.stage): c for c in checks}
+    judged = {(c.path, c.layer, c.stage, c.part): c for c in checks}
     for path in trace.paths.values():
         for key in sorted(path.taps, key=lambda k: (order(k.layer, k.stage), k.part)):
-            check = judged.get((path.path, key.layer, key.stage))
+            check = judged.get((path.path, key.layer, key.stage, key.part if key.part in EXTRA else ""))
             for record in _tap_records(trace, path, key, path.taps[key]):
                 record["prompt_id"] = result.case
                 if check is not None:

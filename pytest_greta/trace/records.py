@@ -14,6 +14,8 @@ kv_read               "k", "v"                the same rows read directly before
 kv_read               "k_after", "v_after"    the same rows read again after the phase
 lse                   ""                      [R, n_heads] float32
 attn_out              ""                      [R, n_heads, head_dim_v]
+lse, attn_out         "q0"                    the same of a call with q = 0
+lse, attn_out         "repeat", "alone"       of the same call again, of the probed sequence alone
 logits                ""                      [R, vocab] float32
 ====================  ======================  =========================================
 """

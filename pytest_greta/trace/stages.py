@@ -45,6 +45,10 @@ AFTER_LAYERS: tuple[str, ...] = ("final_norm", "logits")
 CACHE_STAGES: tuple[str, ...] = ("kv_write", "kv_read")
 """Snapshots of the cache. Only here may a row be all zero: it was written elsewhere, and the checks say so."""
 
+EXTRA: tuple[str, ...] = ("q0", "repeat", "alone")
+"""Parts of lse and attn_out from further calls of the same kernel: with q = 0, once more from the same inputs, without
+the rest of the batch. Each is judged for itself; between the paths they are not compared."""
+
 DERIVED: tuple[str, ...] = ("scores", "probs")
 """Computed by the harness from traced values where the kernel has none: shown, never compared, never evidence."""
 

@@ -52,6 +52,9 @@ def test_refused(verdict: Verdict, expect: Expect) -> None:
 
 
 def test_contract() -> None:
-    assert contract_breach({"bitwise": True}, equal_bytes=False) == "bitwise"
-    assert contract_breach({"bitwise": True}, equal_bytes=True) == ""
-    assert contract_breach({}, equal_bytes=False) == ""
+    assert contract_breach({"bitwise": True}, {"bitwise": False}) == "bitwise"
+    assert contract_breach({"bitwise": True}, {"bitwise": True}) == ""
+    assert contract_breach({}, {"bitwise": False}) == ""
+    assert contract_breach({"schedule": "equal", "repeatable": False}, {"schedule": False}) == "schedule"
+    assert contract_breach({"repeatable": False}, {"repeatable": False}) == ""
+    assert contract_breach({"batch_invariant": True, "repeatable": True}, {"repeatable": True}) == ""
