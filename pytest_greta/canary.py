@@ -141,6 +141,7 @@ def _run(
         layers=layers,
         context=0,
         inject=None,
+        further=(),
         canary=tuple(replace(planting.fault, layer=layer) for planting, layer in planted),
         ways=Ways(),
     )
