@@ -156,7 +156,7 @@ def _run(
 
 def judged(planting: Planting, layer: int, checks: Iterable[StageCheck], wrong: frozenset[str]) -> Canary:
     """Found where the first stage of the layer that is wrong beyond doubt is the planting's."""
-    definite = {c.stage for c in checks if c.layer == layer and c.path in RUNS and c.grade == "definite"}
+    definite = {c.stage for c in checks if c.layer == layer and c.path in RUNS and c.grade == "definite" and not c.part}
     heard = sorted(definite - (wrong - set(planting.stages)), key=lambda stage: order(layer, stage))
     said = heard[0] if heard else ""
     return _canary(planting, layer, said=said, outcome="found" if said in planting.stages else "missed")

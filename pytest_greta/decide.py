@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greta import schedules
+from pytest_greta.checks.constants import P_REJECTS
 from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.hypotheses import p_of
 from pytest_greta.report.causes import likely_causes
 from pytest_greta.report.pick import differing
 from pytest_greta.trace.records import phase_of
@@ -57,6 +59,7 @@ def decide_kv_aligned(
     checks: Sequence[StageCheck], compared: Sequence[ByteCheck], evidence: Evidence, drift: Drift | None = None
 ) -> Verdict:
     """Every stage was judged from its own traced input: the first that is wrong is the culprit."""
+    p, _ = p_of(checks)
     base = Verdict(
         PASS,
         ALIGNED if all(b.equal for b in compared) else STRUCTURAL_DRIFT,
@@ -65,6 +68,8 @@ def decide_kv_aligned(
         evidence=evidence,
         drift=drift,
         rho=max((c.rho for c in checks if c.part != schedules.TILE), default=0.0),
+        hypothesis="H1" if p is not None and p < P_REJECTS else "H0",
+        p_value=p,
     )
     if evidence.breaches:
         return inconclusive(base, evidence.breaches)
@@ -117,17 +122,21 @@ def _drift(
     if repeats:
         failure = _structural(repeats, compared, "cause.nondeterministic")
         return replace(base, scenario=STRUCTURAL_DRIFT, finding="NONDETERMINISTIC", first_failure=failure)
-    # a schedule that is another explains what is above the first tier of the declared one
-    explained = schedules.TILE if schedules.misfits(tiles) else None
-    suspects = sorted((c for c in checks if _is_suspect(c) and c.part != explained), key=_in_order)
+    suspects = _suspects(checks)
     if suspects:
         failure = _first_failure(suspects[0], suspects, suspects, compared)
         return replace(base, scenario=STRUCTURAL_DRIFT, finding="SUSPECT", first_failure=failure)
     return rounded or base
 
 
-def _is_suspect(check: StageCheck) -> bool:
-    return check.grade == "suspect" and check.path != "aligned"
+def _suspects(checks: Sequence[StageCheck]) -> list[StageCheck]:
+    return sorted((c for c in _unexplained(checks) if c.grade == "suspect"), key=_in_order)
+
+
+def _unexplained(checks: Sequence[StageCheck]) -> list[StageCheck]:
+    """Those of the runs. A schedule that is another explains what is above the first tier of the declared one."""
+    explained = schedules.TILE if schedules.misfits(schedules.of_tiles(checks)) else None
+    return [c for c in checks if c.path != "aligned" and c.part != explained]
 
 
 def _by_schedule(base: Verdict, tiles: Sequence[StageCheck], compared: Sequence[ByteCheck]) -> Verdict | None:
@@ -213,7 +222,7 @@ def settle_suspect(
 ) -> Verdict:
     """A suspect that comes again, at the same layer and stage with other tokens, is a mismatch; one that does not is
     rounding, and shown. What a rerun finds beyond doubt elsewhere counts as if the case had found it."""
-    suspects = sorted((c for c in checks if c.grade == "suspect" and c.path != "aligned"), key=_in_order)
+    suspects = _suspects(checks)
     places = list(dict.fromkeys((c.layer, c.stage) for c in suspects))
     valid = [run for run in again if run.verdict.status != INCONCLUSIVE]
     repeated = [place for place in places if any(_worst_at(run.checks, place).grade != "ok" for run in valid)]
@@ -233,8 +242,8 @@ def settle_suspect(
     return verdict
 
 
-def _worst_at(checks: Iterable[StageCheck], place: tuple[int, str]) -> StageCheck:
-    found = [c for c in checks if (c.layer, c.stage) == place and c.path != "aligned"]
+def _worst_at(checks: Sequence[StageCheck], place: tuple[int, str]) -> StageCheck:
+    found = [c for c in _unexplained(checks) if (c.layer, c.stage) == place]
     return max(found, key=lambda c: c.rho, default=StageCheck("", *place, 0.0, 0.0, 0, 0))
 
 

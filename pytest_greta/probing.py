@@ -148,7 +148,7 @@ def _canary(
         return verdict
     if plan.inject is not None:
         return replace(verdict, evidence=replace(verdict.evidence, canary="inject"))
-    wrong = {c.stage for c in judged.checks if c.grade == "definite"}
+    wrong = {c.stage for c in judged.checks if c.grade == "definite" and not c.part}
     return with_canary(verdict, canaries(source, plan, libraries, judged.numerics, setting, wrong))
 
 

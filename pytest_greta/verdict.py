@@ -141,6 +141,8 @@ class Verdict:
     indicators: Indicators = field(default_factory=Indicators)
     hypothesis: str = "H0"
     """``H0`` kept, ``H1`` where it is rejected, ``open`` where nothing was concluded."""
+    p_value: float | None = None
+    """Of the case under H0, see ``hypotheses.py``; None where no bound is statistical."""
     evidence: Evidence = field(default_factory=Evidence)
     drift: Drift | None = None
     rho: float = 0.0

@@ -11,6 +11,16 @@ C = 5.0
 C_EXPONENT = 1.5
 """The 1.5 of that tail: Hoeffding with roundings uniform in [-u, u], variance u^2 / 3."""
 
+P_REJECTS = 1e-6
+"""H0 is rejected below it, where no bound is broken: far above what c = 5 leaves to chance in 1e9 elements, 1e-7."""
+
+GAIN_ZERO = (8.0, 16.0)
+"""In u: gains as small count as none, outside attention and in it. A float32 stage of a few operations can lean by some
+u (a reciprocal that is off by one, a rescale), and attention chains twice as many of them."""
+
+GAIN_LEANS = 0.01
+"""A stage leans where the sign test gives less, after Holm. Printed, so that 1 in 100 healthy runs may show one."""
+
 U = 2.0**-24
 """Unit roundoff of float32, in which every stage computes unless it declares otherwise."""
 

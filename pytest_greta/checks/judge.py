@@ -52,6 +52,7 @@ def judge(
             check = replace(check, rho2=float(_ratio(e[rows], b2[rows]).max()))
         if statistical and reference.b_sqrt is not None:
             check = replace(check, p_value=_p_value(e[rows], reference.b_det[rows], reference.b_sqrt[rows]))
+        check = replace(check, gain=_gain(reference.y[rows], stored[rows]))
         if beyond is not None and beyond[rows].any():
             check = replace(check, overflow=True)
         checks.append(check)
@@ -86,6 +87,7 @@ def merge(checks: Sequence[StageCheck]) -> StageCheck:
         heads=tuple(sorted({h for c in checks for h in c.heads})),
         note="; ".join(notes),
         overflow=any(c.overflow for c in checks),
+        gain=None,
     )
 
 
@@ -110,6 +112,13 @@ def _p_value(e: Float64, b_det: Float64, b_sqrt: Float64) -> float:
     """p = min(1, 2 M exp(-1.5 (c rho')^2)), rho' the largest max(0, e - b_det) / b_sqrt of the M elements."""
     rho = float(_ratio(np.maximum(e - b_det, 0.0), b_sqrt).max(initial=0.0))
     return min(1.0, 2.0 * e.size * float(np.exp(-C_EXPONENT * (C * min(rho, 1e6)) ** 2)))
+
+
+def _gain(y: Float64, stored: Array) -> tuple[float, float] | None:
+    away = np.subtract(stored, y, dtype=np.float64)
+    y, away = y.ravel(), away.ravel()
+    moved, size = float(away @ y), float(y @ y)
+    return (moved, size) if np.isfinite(moved) and np.isfinite(size) else None
 
 
 def _clean(place: Place, group: Group, elements: int) -> StageCheck:

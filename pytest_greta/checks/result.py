@@ -68,6 +68,9 @@ class StageCheck:
     """Of ``repeat`` and ``alone``: the positions whose bytes are not those of the first call, ascending."""
     rounding: Rounding | None = None
     """Of ``tile``."""
+    gain: tuple[float, float] | None = None
+    """(sum (v - y) y, sum y^2) of stored v and reference y: their quotient is the gain common to all elements. None
+    where bytes are compared, or something is not finite."""
 
     @property
     def finding(self) -> str:

@@ -102,9 +102,19 @@ CATALOGUE: dict[str, str] = {
     "indicator.kv": "K-V aligned",
     "hypothesis.H0": "H0 kept: all drift seen is structural (probes judged: {judged})",
     "hypothesis.H1": "H0 rejected, H1: {rejecting} of {judged} probes show a real mismatch",
+    "hypothesis.p": (
+        "H0 rejected by p alone (probes judged: {judged}): no bound is broken, and yet chance hardly comes so close to "
+        "one. The exit status stays as it is"
+    ),
     "hypothesis.open": "H0 / H1 open: nothing could be concluded",
     "hypothesis.none": "no probe counts for H0 / H1: all have an injected fault",
     "hypothesis.faults": "probes with an injected fault do not count for H0 / H1",
+    "hypothesis.p_value": "p under H0: {p}, over {elements} elements with a statistical bound",
+    "hypothesis.even": "gain sign test: no stage leans (smallest p {p}, after Holm over {stages} stages)",
+    "hypothesis.leans": (
+        "gain sign test: {stage} leans, {positive} cases larger and {negative} smaller than the reference (median gain "
+        "{median}, p {p} after Holm); it rejects nothing: hardware that truncates leans too"
+    ),
     # one sentence a verdict
     "verdict.ALIGNED": "prefill and decode agree byte for byte",
     "verdict.STRUCTURAL_DRIFT": "prefill and decode differ only by the rounding that each stage is entitled to",
@@ -346,6 +356,48 @@ CATALOGUE: dict[str, str] = {
         "K (V) hash consistency: rows 0..N-1 of k_proj (v_proj) are byte-equal in the full prefill and in the "
         "decode path. K-V aligned: rows read are the rows written, on both paths, and each is within its bound."
     ),
+    "report.gains": "Gain sign test",
+    "report.gain_note": (
+        "Gain common to a stage's values, (v - y) y over y y, by case; cases of one model, dtype and prompt count "
+        "once, gains below {zero} u ({zero_attention} u for lse and attn_out) as none. Binomial, two-sided, Holm over "
+        "the stages. Shown beside p; it never rejects."
+    ),
+    "report.indicators_measured": "KV indicators: expected and measured",
+    "report.scenarios_measured": "Scenarios: evidence and probes",
+    "report.evidence_measured": "Evidence collected",
+    "word.if_structural": "if structural",
+    "word.if_bug": "if a bug",
+    "word.measured": "measured",
+    "word.interpretation": "interpretation",
+    "word.probes": "probes",
+    "word.larger": "larger",
+    "word.smaller": "smaller",
+    "word.zero": "none",
+    "word.median": "median",
+    "word.after_holm": "after Holm",
+    "expected.k": "true or false: prefills of other lengths may round otherwise",
+    "expected.k_bug": "false where k_proj is wrong; decides nothing by itself",
+    "expected.v": "true or false, as for K",
+    "expected.v_bug": "false where v_proj is wrong; decides nothing by itself",
+    "expected.kv": "true",
+    "expected.kv_bug": "false where the cache or its addressing is wrong",
+    "scenario.ALIGNED": "every value within its bound, all compared bytes equal",
+    "scenario.STRUCTURAL_DRIFT": "every value within its bound, bytes differ",
+    "scenario.REAL_MISMATCH": "beyond the bound in a weight, norm, projection, FFN stage, or the cache",
+    "scenario.KV_MISALIGNMENT": "K and V right, beyond the bound in RoPE or attention",
+    "scenario.ATTENTION_COMPUTATION_MISMATCH": "as_designed: bytes differ, drift travels",
+    "interpret.ALIGNED": "nothing to explain",
+    "interpret.STRUCTURAL_DRIFT": "rounding of different computation paths, expected",
+    "interpret.REAL_MISMATCH": "a bug before or beside the attention",
+    "interpret.KV_MISALIGNMENT": "a bug in RoPE, softmax, mask or lengths",
+    "interpret.ATTENTION_COMPUTATION_MISMATCH": "expected; kv_aligned decides",
+    "collected.hashes": "Q, K and V hashes by layer: {equal} of {compared} comparisons equal, over {layers} layers",
+    "collected.stats": (
+        "attention distributions before and after softmax: {count} of {layers} layers; scores {low} to {high}, largest "
+        "probability {prob}"
+    ),
+    "collected.kv": "K-V alignment across prompts: true in {true} of {measured} probes, over {prompts} prompts",
+    "collected.rho": "rounding against bounds: largest rho {rho} of {elements} elements",
     "report.roundings": "Roundings that the library declares",
     "report.folded": "{count} further rows are in {file}.",
     "report.signed": "Signed",
@@ -353,6 +405,10 @@ CATALOGUE: dict[str, str] = {
     "report.conclusion.H0": "All {judged} probes judged are aligned or drift only structurally: nothing to fix.",
     "report.conclusion.H1": (
         "{rejecting} of {judged} probes show a real mismatch; the first is {case} {mode}: {sentence}."
+    ),
+    "report.conclusion.p": (
+        "None of the {judged} probes judged breaks a bound, and yet p rejects H0: look at the stages of the largest "
+        "rho."
     ),
     "report.conclusion.none": "Every probe has an injected fault: none counts for H0 / H1.",
     "report.conclusion.open": "No probe reached a conclusion; the reasons are in section 2.",

@@ -104,9 +104,22 @@ CATALOGUE: dict[str, str] = {
     "indicator.kv": "K-V alineados",
     "hypothesis.H0": "H0 se mantiene: todo el drift visto es estructural (sondas juzgadas: {judged})",
     "hypothesis.H1": "H0 rechazada, H1: sondas con una discrepancia real: {rejecting} de {judged}",
+    "hypothesis.p": (
+        "H0 se rechaza solo por p (sondas juzgadas: {judged}): ninguna cota se excede, pero el azar difícilmente llega "
+        "tan cerca. El código de salida no cambia"
+    ),
     "hypothesis.open": "H0 / H1 sin decidir: no se pudo concluir nada",
     "hypothesis.none": "ninguna sonda cuenta para H0 / H1: todas tienen un fallo inyectado",
     "hypothesis.faults": "las sondas con un fallo inyectado no cuentan para H0 / H1",
+    "hypothesis.p_value": "p bajo H0: {p}, sobre {elements} elementos con cota estadística",
+    "hypothesis.even": (
+        "prueba de signo de la ganancia: ninguna etapa se inclina (menor p {p}, tras Holm sobre {stages} etapas)"
+    ),
+    "hypothesis.leans": (
+        "prueba de signo de la ganancia: {stage} se inclina, {positive} casos por encima y {negative} por debajo de la "
+        "referencia (ganancia mediana {median}, p {p} tras Holm); no rechaza nada: el hardware que trunca también se "
+        "inclina"
+    ),
     # una frase por veredicto
     "verdict.ALIGNED": "prefill y decode coinciden byte a byte",
     "verdict.STRUCTURAL_DRIFT": "prefill y decode difieren solo por el redondeo al que cada etapa tiene derecho",
@@ -363,6 +376,48 @@ CATALOGUE: dict[str, str] = {
         "completo y en el camino de decode. K-V alineados: las filas leídas son las escritas, en ambos caminos, y "
         "cada una está dentro de su cota."
     ),
+    "report.gains": "Prueba de signo de la ganancia",
+    "report.gain_note": (
+        "Ganancia común a los valores de una etapa, (v - y) y sobre y y, por caso; los casos de un mismo modelo, tipo "
+        "y prompt cuentan una vez, y las ganancias menores que {zero} u ({zero_attention} u en lse y attn_out) cuentan "
+        "como nulas. Binomial, a dos colas, Holm sobre las etapas. Se muestra junto a p; nunca rechaza."
+    ),
+    "report.indicators_measured": "Indicadores KV: lo esperado y lo medido",
+    "report.scenarios_measured": "Escenarios: evidencia y sondas",
+    "report.evidence_measured": "Evidencia reunida",
+    "word.if_structural": "si es estructural",
+    "word.if_bug": "si es un error",
+    "word.measured": "medido",
+    "word.interpretation": "interpretación",
+    "word.probes": "sondas",
+    "word.larger": "por encima",
+    "word.smaller": "por debajo",
+    "word.zero": "nula",
+    "word.median": "mediana",
+    "word.after_holm": "tras Holm",
+    "expected.k": "verdadero o falso: prefills de otra longitud pueden redondear de otro modo",
+    "expected.k_bug": "falso donde k_proj está mal; por sí solo no decide nada",
+    "expected.v": "verdadero o falso, como en K",
+    "expected.v_bug": "falso donde v_proj está mal; por sí solo no decide nada",
+    "expected.kv": "verdadero",
+    "expected.kv_bug": "falso donde la caché o su direccionamiento están mal",
+    "scenario.ALIGNED": "todo valor dentro de su cota, todos los bytes comparados iguales",
+    "scenario.STRUCTURAL_DRIFT": "todo valor dentro de su cota, bytes distintos",
+    "scenario.REAL_MISMATCH": "fuera de la cota en un peso, norma, proyección, etapa de la FFN, o en la caché",
+    "scenario.KV_MISALIGNMENT": "K y V correctos, fuera de la cota en RoPE o en la atención",
+    "scenario.ATTENTION_COMPUTATION_MISMATCH": "as_designed: bytes distintos, el drift se propaga",
+    "interpret.ALIGNED": "nada que explicar",
+    "interpret.STRUCTURAL_DRIFT": "redondeo de caminos de cálculo distintos, esperado",
+    "interpret.REAL_MISMATCH": "un error antes de la atención o junto a ella",
+    "interpret.KV_MISALIGNMENT": "un error en RoPE, softmax, máscara o longitudes",
+    "interpret.ATTENTION_COMPUTATION_MISMATCH": "esperado; decide kv_aligned",
+    "collected.hashes": "hashes de Q, K y V por capa: {equal} de {compared} comparaciones iguales, en {layers} capas",
+    "collected.stats": (
+        "distribuciones de atención antes y después del softmax: {count} de {layers} capas; puntajes de {low} a "
+        "{high}, probabilidad máxima {prob}"
+    ),
+    "collected.kv": "alineación K-V entre prompts: verdadera en {true} de {measured} sondas, con {prompts} prompts",
+    "collected.rho": "redondeo frente a las cotas: rho máximo {rho} de {elements} elementos",
     "report.roundings": "Redondeos que declara la biblioteca",
     "report.folded": "Hay {count} filas más en {file}.",
     "report.signed": "Firmado",
@@ -372,6 +427,10 @@ CATALOGUE: dict[str, str] = {
     ),
     "report.conclusion.H1": (
         "Sondas con una discrepancia real: {rejecting} de {judged}; la primera es {case} {mode}: {sentence}."
+    ),
+    "report.conclusion.p": (
+        "Ninguna de las {judged} sondas juzgadas excede una cota, pero p rechaza H0: conviene mirar las etapas de "
+        "mayor rho."
     ),
     "report.conclusion.none": "Todas las sondas tienen un fallo inyectado: ninguna cuenta para H0 / H1.",
     "report.conclusion.open": "Ninguna sonda llegó a una conclusión; los motivos están en la sección 2.",

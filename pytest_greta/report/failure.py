@@ -11,7 +11,7 @@ from pytest_greta.checks.result import StageCheck
 from pytest_greta.report import pick
 from pytest_greta.report.messages import Lang, Term, known, languages, prose, say, translate, truth
 from pytest_greta.report.notes import note_text
-from pytest_greta.report.proof import canary_text, rerun_text
+from pytest_greta.report.proof import canary_text, p_text, rerun_text
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import clean, number, short_sums, shorten, wrap
 from pytest_greta.report.unmet import Unmet, contract, unmet
@@ -135,7 +135,9 @@ def _verdict(result: ProbeResult, lang: Lang) -> list[str]:
     lines.append(f"  {say('word.indicators', lang)}")
     for key, value in values:
         lines += _wrapped(f"{say(f'indicator.{key}', lang)}: {truth(value, lang)}", "    ")
-    field("word.hypothesis", say("word.open", lang) if verdict.hypothesis == "open" else clean(verdict.hypothesis))
+    hypothesis = say("word.open", lang) if verdict.hypothesis == "open" else clean(verdict.hypothesis)
+    p = "" if verdict.p_value is None else f" (p {p_text(verdict.p_value)})"
+    field("word.hypothesis", hypothesis + p)
     return [*lines, *_evidence(result, lang)]
 
 

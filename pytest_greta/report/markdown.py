@@ -6,11 +6,13 @@ import getpass
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from pytest_greta.hypotheses import over_run
 from pytest_greta.report import pick
+from pytest_greta.report.hypotheses import hypotheses
 from pytest_greta.report.md import block, code, escape, paragraph, table
 from pytest_greta.report.measured import attention, environment, hashes, indicators
-from pytest_greta.report.messages import Lang, Term, languages, prose, say, translate
-from pytest_greta.report.proof import canary_lines, rerun_text
+from pytest_greta.report.messages import Lang, languages, prose, say, translate
+from pytest_greta.report.proof import rerun_text
 from pytest_greta.report.sentence import reasons, sentence
 from pytest_greta.report.text import number, shorten
 from pytest_greta.report.ways import way_texts
@@ -59,7 +61,7 @@ def final_report(
         lambda r, la: hashes(r, la, analysis_file),
         attention,
         _interpretation,
-        _hypotheses,
+        hypotheses,
         _conclusion,
         _recommendation,
         _reproduce,
@@ -90,7 +92,7 @@ def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
 
 def _executive(results: Sequence[ProbeResult], lang: Lang, notes: Sequence[str]) -> list[str]:
     counts = Counter(r.outcome for r in results)
-    session = pick.hypothesis(results)
+    session = over_run(results)
     lines = paragraph(
         "summary.counts",
         lang,
@@ -206,48 +208,8 @@ def _interpretation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     return lines if any(r.verdict for r in results) else []
 
 
-def _hypotheses(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
-    session = pick.hypothesis(results)
-    lines = paragraph(f"hypothesis.{session.state}", lang, judged=session.judged, rejecting=len(session.rejecting))
-    if session.faults and session.state != "none":
-        lines += paragraph("hypothesis.faults", lang)
-    for key, values in canary_lines(results):
-        lines += paragraph(key, lang, **values)
-    kernels: Counter[tuple[str, ...]] = Counter()
-    stages = rows = elements = 0
-    weights: dict[str, None] = {}
-    for result in results:
-        if result.verdict is None:
-            continue
-        evidence = result.verdict.evidence
-        stages, rows, elements = stages + evidence.stages, rows + evidence.rows, elements + evidence.elements
-        weights |= {evidence.weights: None} if evidence.weights else {}
-        for run in evidence.kernels:
-            names = ("path", "phase", "library", "kernel", "source")
-            kernels[tuple(str(run.get(name, "?")) for name in names)] += int(run.get("calls", 0))
-    lines += paragraph(
-        "failure.compared",
-        lang,
-        stages=stages,
-        rows=rows,
-        elements=elements,
-        weights=", ".join(weights) or Term("word.not_measured"),
-    )
-    if kernels:
-        headers = [say(f"word.{w}", lang) for w in ("path", "phase", "library", "kernel", "source", "calls")]
-        words = {"library": "word.library_source", "derived": "word.derived"}
-        rows_ = (
-            [*map(escape, key[:-1]), say(words.get(key[-1], "word.declared_source"), lang), str(calls)]
-            for key, calls in sorted(kernels.items())
-        )
-        lines += table(headers, rows_)
-    else:
-        lines += paragraph("failure.no_kernels", lang)
-    return lines
-
-
 def _conclusion(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
-    session = pick.hypothesis(results)
+    session = over_run(results)
     inconclusive = sum(1 for r in results if r.verdict and r.verdict.status == INCONCLUSIVE)
     lines: list[str] = []
     for language in languages(lang):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
 
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.report.text import clean, number
@@ -15,7 +13,6 @@ from pytest_greta.trace.stages import MODEL, order
 from pytest_greta.verdict import (
     ATTENTION_COMPUTATION_MISMATCH,
     INCONCLUSIVE,
-    KV_MISMATCH,
     PASS,
     FirstFailure,
     Verdict,
@@ -78,36 +75,6 @@ def is_unexpected(result: ProbeResult) -> bool:
 def expected_mismatches(results: Iterable[ProbeResult]) -> list[ProbeResult]:
     """as_designed mismatches that are the documented behaviour."""
     return [r for r in results if is_expected(r) and r.verdict and r.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH]
-
-
-@dataclass(frozen=True)
-class Session:
-    """H0 / H1 over a whole run; probes with an injected fault and expected as_designed mismatches do not reject."""
-
-    state: Literal["H0", "H1", "none", "open"]
-    """``none``: probes were judged, and all have an injected fault."""
-    judged: int
-    rejecting: tuple[ProbeResult, ...]
-    faults: int
-
-
-def hypothesis(results: Sequence[ProbeResult]) -> Session:
-    judged = [r for r in results if r.verdict is not None and not r.fault and r.verdict.status != INCONCLUSIVE]
-    rejecting = tuple(
-        r
-        for r in worst_first(judged)
-        if r.verdict
-        and r.verdict.status == KV_MISMATCH
-        and not (r.mode == "as_designed" and r.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH)
-    )
-    probes = [r for r in results if r.verdict is not None]
-    planted = [r for r in probes if r.fault]
-    concluded = any(r.verdict.status != INCONCLUSIVE for r in planted if r.verdict)
-    only_faults = concluded and len(planted) == len(probes)
-    state: Literal["H0", "H1", "none", "open"] = (
-        "H1" if rejecting else "H0" if judged else "none" if only_faults else "open"
-    )
-    return Session(state, len(judged), rejecting, len(planted))
 
 
 def differing(checks: Iterable[ByteCheck], layer: int, stage: str, phase: str) -> ByteCheck | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pytest_greta.hypotheses import RunTest
 from pytest_greta.report.messages import known, translate
 from pytest_greta.report.text import clean, number
 from pytest_greta.result import ProbeResult
@@ -48,6 +49,25 @@ def canary_lines(results: Sequence[ProbeResult]) -> list[tuple[str, dict[str, An
         *(lines if counts["planted"] or counts["missed"] else []),
         *((f"summary.canary_{word}", {"count": counts[word]}) for word in ("off", "none") if counts[word]),
     ]
+
+
+def figures(test: RunTest) -> list[tuple[str, dict[str, Any]]]:
+    """p and the gain sign test of a run: keys of messages with their values."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    if test.p is not None:
+        lines.append(("hypothesis.p_value", {"p": p_text(test.p), "elements": test.elements}))
+    for gain in test.gains:
+        if gain.leans:
+            values = {"median": number(gain.median), "p": p_text(gain.holm)}
+            lines.append(("hypothesis.leans", {**vars(gain), **values}))
+    if test.gains and not any(gain.leans for gain in test.gains):
+        least = p_text(min(gain.holm for gain in test.gains))
+        lines.append(("hypothesis.even", {"p": least, "stages": len(test.gains)}))
+    return lines
+
+
+def p_text(p: float) -> str:
+    return number(p) if p > 0.0 else "< 1e-300"
 
 
 def rerun_text(rerun: Rerun) -> Text:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from pytest_greta.hypotheses import over_run
 from pytest_greta.report import pick
 from pytest_greta.report.messages import Lang, languages, prose, say, translate
 from pytest_greta.report.notes import note_text
-from pytest_greta.report.proof import canary_lines, rerun_text
+from pytest_greta.report.proof import canary_lines, figures, rerun_text
 from pytest_greta.report.sentence import reasons
 from pytest_greta.report.text import Style, clean, number, plain, short_sums, shorten, table, wrap, wrap_name
 from pytest_greta.report.text import width as columns_of
@@ -47,10 +48,12 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
         if result.verdict is not None and result.verdict.status == INCONCLUSIVE:
             lines += _inconclusive(result, lang, width)
     lines += _indicators(results, lang, width, style)
-    session = pick.hypothesis(results)
-    add(f"hypothesis.{session.state}", judged=session.judged, rejecting=len(session.rejecting))
-    if session.faults and session.state != "none":
+    test = over_run(results)
+    add(f"hypothesis.{test.state}", judged=test.judged, rejecting=len(test.rejecting))
+    if test.faults and test.state != "none":
         add("hypothesis.faults")
+    for key, values in figures(test):
+        add(key, indent="", **values)
     for key, values in canary_lines(results):
         add(key, indent="", **values)
     lines += _not_run(results, lang, width)

@@ -1,0 +1,150 @@
+"""H0, "all drift is structural", against H1: over one case and over a run. Pure.
+
+H0 falls where a case is KV_MISMATCH. Beside that stand two figures that change no exit status:
+
+- p = min(1, 2 M exp(-1.5 (c rho')^2)), M the elements compared and rho' the largest max(0, e - b_det) / b_sqrt among
+  them: the tail of ``constants.C_EXPONENT``, times M for the choice of the worst. Only stages whose bound is
+  statistical have one: norms, projections, logits, lse, and attn_out where P is f32. Worst-case bounds are reached by
+  healthy runs.
+- the gain sign test: does a stage err to one side, larger or smaller, in more cases than a coin would? It rejects
+  nothing, because hardware that truncates has a true common gain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Literal
+
+from pytest_greta.checks.constants import GAIN_LEANS, GAIN_ZERO, P_REJECTS, U
+from pytest_greta.checks.result import StageCheck
+from pytest_greta.report import pick
+from pytest_greta.result import ProbeResult
+from pytest_greta.trace.paths import RUNS
+from pytest_greta.trace.stages import ORDER
+from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, INCONCLUSIVE, KV_MISMATCH
+
+ATTENTION = ("lse", "attn_out")
+CONVERSIONS = ("kv_write", "kv_read")
+"""Stages that only convert: saturation shrinks, and that is no gain."""
+
+
+@dataclass(frozen=True)
+class StageGain:
+    """The sign test of one stage. ``positive`` and ``negative`` count cases, ``zero`` those whose gain is below
+    ``GAIN_ZERO``; cases that share model, dtype and prompt round alike, and count once, by their median gain. ``p`` is
+    binomial and two-sided; ``holm`` the same after Holm over the stages."""
+
+    stage: str
+    positive: int
+    negative: int
+    zero: int
+    median: float
+    p: float
+    holm: float = 1.0
+
+    @property
+    def leans(self) -> bool:
+        return self.holm < GAIN_LEANS
+
+
+@dataclass(frozen=True)
+class RunTest:
+    """H0 / H1 over a whole run; probes with an injected fault and expected as_designed mismatches do not reject."""
+
+    state: Literal["H0", "H1", "p", "none", "open"]
+    """``p``: no case is a mismatch, and p alone rejects. ``none``: probes were judged, and all have a fault."""
+    judged: int
+    rejecting: tuple[ProbeResult, ...]
+    faults: int
+    p: float | None
+    """None where no bound was statistical."""
+    elements: int
+    """M of p."""
+    gains: tuple[StageGain, ...]
+
+
+def over_run(results: Sequence[ProbeResult]) -> RunTest:
+    judged = [r for r in results if r.verdict is not None and not r.fault and r.verdict.status != INCONCLUSIVE]
+    rejecting = tuple(
+        r
+        for r in pick.worst_first(judged)
+        if r.verdict
+        and r.verdict.status == KV_MISMATCH
+        and not (r.mode == "as_designed" and r.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH)
+    )
+    probes = [r for r in results if r.verdict is not None]
+    planted = [r for r in probes if r.fault]
+    concluded = any(r.verdict.status != INCONCLUSIVE for r in planted if r.verdict)
+    only_faults = concluded and len(planted) == len(probes)
+    p, elements = p_of(check for r in judged for check in r.stages)
+    state: Literal["H0", "H1", "p", "none", "open"] = "none" if only_faults else "open"
+    if judged:
+        state = "H1" if rejecting else "p" if p is not None and p < P_REJECTS else "H0"
+    return RunTest(state, len(judged), rejecting, len(planted), p, elements, gains(judged))
+
+
+def p_of(checks: Iterable[StageCheck]) -> tuple[float | None, int]:
+    """(p, M) over all of ``checks`` that have one; (None, 0) where none has.
+
+    A check's own p is 2 M_i exp(..), so the one with the largest rho' has the smallest p / M_i. The harness's own calls
+    do not count.
+    """
+    found = [(c.p_value, c.elements) for c in checks if c.p_value is not None and c.elements and _of_runs(c)]
+    total = sum(elements for _, elements in found)
+    if not found:
+        return None, 0
+    return min(1.0, *(p / elements * total for p, elements in found)), total
+
+
+def gains(results: Iterable[ProbeResult]) -> tuple[StageGain, ...]:
+    """The sign test of each stage, in the order of the stages."""
+    by_stage: dict[str, dict[tuple[object, ...], list[float]]] = {}
+    for result in results:
+        data = (result.settings.get("model"), result.settings.get("dtype"), result.prompt, result.n_tokens)
+        for stage, gain in case_gains(result.stages).items():
+            by_stage.setdefault(stage, {}).setdefault(data, []).append(gain)
+    tests = [_sign_test(stage, [median(same) for same in values.values()]) for stage, values in by_stage.items()]
+    return _holm(sorted(tests, key=lambda test: ORDER[test.stage]))
+
+
+def case_gains(checks: Iterable[StageCheck]) -> dict[str, float]:
+    """g = sum (v - y) y / sum y^2 of each stage, over all layers and paths of a case."""
+    sums: dict[str, list[float]] = {}
+    for check in checks:
+        if check.gain is not None and _of_runs(check) and check.stage not in CONVERSIONS:
+            total = sums.setdefault(check.stage, [0.0, 0.0])
+            total[0] += check.gain[0]
+            total[1] += check.gain[1]
+    return {stage: moved / size for stage, (moved, size) in sums.items() if size > 0.0}
+
+
+def _of_runs(check: StageCheck) -> bool:
+    """A stage of one of the case's own runs: no further call, nor the output judged by a schedule."""
+    return check.path in RUNS and not check.part
+
+
+def _sign_test(stage: str, values: Sequence[float]) -> StageGain:
+    zero = GAIN_ZERO[stage in ATTENTION] * U
+    positive, negative = sum(g > zero for g in values), sum(g < -zero for g in values)
+    p = two_sided(positive, negative)
+    return StageGain(stage, positive, negative, len(values) - positive - negative, median(values), p)
+
+
+def two_sided(positive: int, negative: int) -> float:
+    """The binomial sign test: how likely a coin gives a split as uneven."""
+    n, most = positive + negative, max(positive, negative)
+    tail: int = sum(math.comb(n, k) for k in range(most, n + 1))
+    return min(1.0, 2 * tail / (1 << n))
+
+
+def _holm(tests: Sequence[StageGain]) -> tuple[StageGain, ...]:
+    """p times the tests that are left, never less than that of a smaller p."""
+    adjusted: dict[str, float] = {}
+    least = 0.0
+    for rank, test in enumerate(sorted(tests, key=lambda t: t.p)):
+        least = max(least, min(1.0, (len(tests) - rank) * test.p))
+        adjusted[test.stage] = least
+    return tuple(replace(test, holm=adjusted[test.stage]) for test in tests)
