@@ -16,7 +16,7 @@ FAILED, BROKEN_PIPE = 1, 128 + 13
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from pytest_greta import cli_analyze, cli_model
+    from pytest_greta import cli_analyze, cli_model, cli_selftest
 
     parser = argparse.ArgumentParser(
         prog="greta",
@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cli_analyze.add_parser(subparsers)
     cli_model.add_parser(subparsers)
+    cli_selftest.add_parser(subparsers)
     schema = subparsers.add_parser("schema", help="print the JSON Schema of case files")
     schema.set_defaults(func=_schema)
     return parser

@@ -11,11 +11,11 @@ import pytest
 from pytest_greta import catalogue, texts
 from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
 from pytest_greta.cases.model import CaseError, Where
-from pytest_greta.catalogue import backends, cases, models, plugin
+from pytest_greta.catalogue import backends, cases, models, plugin, selftest
 from pytest_greta.engine.store import ModelError
 from pytest_greta.texts import TEXTS, Text, as_text, chain, join, say, text
 
-DOMAINS = (plugin, cases, models, backends)
+DOMAINS = (plugin, cases, models, backends, selftest)
 PACKAGE = Path(texts.__file__).parent
 PAIRS = Path(catalogue.__file__).parent
 SOURCE = "\n".join(p.read_text("utf-8") for p in PACKAGE.rglob("*.py") if PAIRS not in p.parents)
@@ -23,7 +23,9 @@ SCHEMA = (PACKAGE / "cases" / "case.schema.json").read_text("utf-8")
 
 BUILT = r"schema\.(string|integer|number|array|object|minimum|exclusiveMinimum|maximum)|pull\.(there|pulling|pulled"
 BUILT += r"|folder|to_pull|ready|absent|wrong|built_in)"
-"""Keys that the code puts together: of JSON Schema's words, and of what ``greta model`` says."""
+BUILT += r"|selftest\.(kind|runs|found|stage|layer|scenario|model|alarms|suspects|rho|variant|curve|below|above|rule"
+BUILT += r"|faults_found|false_alarms|rule_(greta|logits|close)|odd_(missed|misplaced|not_planted|alarm|error))"
+"""Keys that the code puts together: of JSON Schema's words, of what ``greta model`` says, of a study's headings."""
 
 ALIKE = {"or", "and"}
 

@@ -88,7 +88,14 @@ FIXTURES: tuple[Fixture, ...] = (
         "kv_slot",
         Expected(_REAL, ("kv_write", "kv_read")),
         keys={"page_size": (0, 16), "batch": ((), (9, 40))},
-        inject={"phase": ("prefill", "decode"), "layer": ("any",), "magnitude": (-1, 1)},
+        inject={"phase": ("decode",), "layer": ("any",), "magnitude": (-1, 1)},
+    ),
+    Fixture(
+        "kv_slot",
+        "kv_slot_prefill",  # upwards: there is no slot before the first, and a library refuses it
+        Expected(_REAL, ("kv_write", "kv_read")),
+        keys={"page_size": (0, 16), "batch": ((), (9, 40))},
+        inject={"phase": ("prefill",), "layer": ("any",), "magnitude": (1, 2)},
     ),
     Fixture(
         "kv_slot",

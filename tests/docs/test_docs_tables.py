@@ -272,12 +272,13 @@ def test_choices_are_named():
 
 
 def test_analyze_flags_and_exit_codes():
-    from pytest_greta import cli_analyze, cli_model
+    from pytest_greta import cli_analyze, cli_model, cli_selftest
     from pytest_greta.cli import build_parser
 
     choices = next(a.choices for a in build_parser()._actions if a.choices)
-    flags = {s for a in choices["analyze"]._actions for s in a.option_strings} - {"-h", "--help"}
-    assert {one(row["flag"]) for row in table(OPTIONS, "greta analyze")} == flags
+    for command in ("analyze", "selftest"):
+        flags = {s for a in choices[command]._actions for s in a.option_strings} - {"-h", "--help"}
+        assert {one(row["flag"]) for row in table(OPTIONS, f"greta {command}")} == flags
     codes = {one(row["command"]): row for row in table(OPTIONS, "Exit codes")}
     assert set(codes) == {"pytest"} | {f"greta {name}" for name in choices}
     row = codes["greta analyze"]
@@ -285,6 +286,10 @@ def test_analyze_flags_and_exit_codes():
     assert row[str(cli_analyze.MISMATCH)] == "mismatch"
     assert row[str(cli_analyze.USAGE)] == "usage error"
     assert row[str(cli_analyze.INCONCLUSIVE)] == "inconclusive"
+    row = codes["greta selftest"]
+    assert row[str(cli_selftest.CLEAN)].startswith("all found")
+    assert row[str(cli_selftest.FAILED)].startswith("a miss")
+    assert row[str(cli_selftest.USAGE)] == "usage error"
     row = codes["greta model"]
     assert row[str(cli_model.UNKNOWN)] == "unknown name"
     assert "failed download" in row[str(cli_model.FAILED)]
