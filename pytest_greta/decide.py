@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from pytest_greta import schedules
 from pytest_greta.checks.constants import P_REJECTS
+from pytest_greta.checks.pattern import of_stage
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.hypotheses import p_of
 from pytest_greta.report.causes import likely_causes
@@ -80,7 +81,7 @@ def decide_kv_aligned(
         return inconclusive(base, (Breach("harness", {"layer": wrong[0].layer, "stage": wrong[0].stage}),))
     repeats = sorted((c for c in checks if c.part == "repeat"), key=_in_order)
     if main:
-        return _mismatch(base, main, wrong, repeats, compared)
+        return _mismatch(base, main, wrong, repeats, compared, checks)
     return _drift(base, checks, repeats, compared)
 
 
@@ -95,10 +96,11 @@ def _mismatch(
     wrong: Sequence[StageCheck],
     repeats: Sequence[StageCheck],
     compared: Sequence[ByteCheck],
+    checks: Sequence[StageCheck],
 ) -> Verdict:
     """``main``: the wrong checks of the runs, the culprit first; ``wrong``: those of ``aligned`` too."""
     culprit = main[0]
-    failure = _first_failure(culprit, main, wrong, compared)
+    failure = _first_failure(culprit, main, wrong, compared, checks)
     if culprit.overflow:
         where = {"layer": culprit.layer, "stage": culprit.stage}
         return replace(inconclusive(base, (Breach("overflow", where),)), finding="OVERFLOW", first_failure=failure)
@@ -124,7 +126,7 @@ def _drift(
         return replace(base, scenario=STRUCTURAL_DRIFT, finding="NONDETERMINISTIC", first_failure=failure)
     suspects = _suspects(checks)
     if suspects:
-        failure = _first_failure(suspects[0], suspects, suspects, compared)
+        failure = _first_failure(suspects[0], suspects, suspects, compared, checks)
         return replace(base, scenario=STRUCTURAL_DRIFT, finding="SUSPECT", first_failure=failure)
     return rounded or base
 
@@ -144,7 +146,7 @@ def _by_schedule(base: Verdict, tiles: Sequence[StageCheck], compared: Sequence[
     wrong = schedules.misfits(tiles)
     false = [c for c in wrong if c.rounding and c.rounding.declared and not c.rounding.found]
     if false:  # no schedule explains it: it is not rounded as it says
-        return _imprecise(base, _first_failure(false[0], false, (), compared))
+        return _imprecise(base, _first_failure(false[0], false, (), compared, tiles))
     shown = wrong or schedules.apart(tiles)
     if not shown:
         return None
@@ -173,7 +175,7 @@ def _imprecise(base: Verdict, failure: FirstFailure) -> Verdict:
 def _structural(found: Sequence[StageCheck], compared: Sequence[ByteCheck], cause: str) -> FirstFailure:
     """The first place of a finding that is no failure by itself."""
     same = [c for c in found if (c.layer, c.stage) == (found[0].layer, found[0].stage)]
-    failure = _first_failure(found[0], same, (), compared)
+    failure = _first_failure(found[0], same, (), compared, found)
     positions = {p for c in same for p in (*c.positions, *c.differs, *(c.rounding.apart if c.rounding else ()))}
     return replace(failure, positions=tuple(sorted(positions)), causes=(cause,))
 
@@ -232,7 +234,7 @@ def settle_suspect(
     )
     if repeated:
         culprit = next(c for c in suspects if (c.layer, c.stage) == place)
-        failure = _first_failure(culprit, suspects, suspects, compared)
+        failure = _first_failure(culprit, suspects, suspects, compared, checks)
         scenario = _scenario(culprit, suspects)
         return replace(verdict, status=KV_MISMATCH, scenario=scenario, hypothesis="H1", first_failure=failure)
     if wrong := next((run.verdict for run in valid if run.verdict.status == KV_MISMATCH), None):
@@ -309,11 +311,16 @@ def _scenario(culprit: StageCheck, wrong: Sequence[StageCheck]) -> str:
 
 
 def _first_failure(
-    culprit: StageCheck, main: Sequence[StageCheck], wrong: Sequence[StageCheck], compared: Sequence[ByteCheck]
+    culprit: StageCheck,
+    main: Sequence[StageCheck],
+    wrong: Sequence[StageCheck],
+    compared: Sequence[ByteCheck],
+    checks: Sequence[StageCheck],
 ) -> FirstFailure:
     same = [c for c in main if (c.layer, c.stage) == (culprit.layer, culprit.stage)]
     phases = {phase_of(c.path) for c in same}
-    causes = likely_causes(culprit.stage, culprit.cause)
+    pattern = of_stage(same, main, checks)
+    causes = likely_causes(culprit.stage, culprit.cause, [p.key for p in pattern])
     if culprit.stage in ATTENTION:
         causes = (*causes, *_who(culprit.layer, wrong))
     worst = max(same, key=lambda c: c.rho)
@@ -330,6 +337,9 @@ def _first_failure(
         causes,
         hashes,
         worst.note,
+        culprit.inputs,
+        pattern,
+        tuple(sorted({place for c in same for place in c.pages})),
     )
 
 

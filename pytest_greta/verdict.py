@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_greta.checks.result import Pattern
+
 PASS = "PASS"
 KV_MISMATCH = "KV_MISMATCH"
 INCONCLUSIVE = "INCONCLUSIVE"
@@ -45,6 +47,12 @@ class FirstFailure:
     hashes: tuple[str, str] | None = None
     """Of the first differing row: in the full prefill, and in the other path."""
     detail: str = ""
+    after: tuple[str, ...] = ()
+    """The taps that the stage was judged from: what is wrong happened between them and its own."""
+    pattern: tuple[Pattern, ...] = ()
+    """Which rows, heads, channels, layers and phases are wrong, where that says something."""
+    pages: tuple[tuple[int, int], ...] = ()
+    """(block, page) of the wrong rows of a paged cache."""
 
 
 @dataclass(frozen=True)

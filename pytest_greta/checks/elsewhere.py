@@ -99,6 +99,8 @@ class Elsewhere:
         if not facts:
             return None
         size, table = int(facts["size"]), np.asarray(facts["table"], dtype=np.int64)
+        if table.size == 0 or table.min() < 0 or table.max() >= int(facts["count"]):
+            return None
         k, v = (np.zeros((int(facts["count"]), size, *x.shape[1:]), x.dtype) for x in (self.own.k, self.own.v))
         rows = [(seq, np.arange(len(held)), held, held_v) for seq, held, held_v in self._companions(position)]
         last = len(table) - 1

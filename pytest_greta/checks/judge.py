@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_greta.checks import pattern
 from pytest_greta.checks.bounds import Float64, Reference
 from pytest_greta.checks.constants import C_EXPONENT, C
-from pytest_greta.checks.result import StageCheck, Worst
+from pytest_greta.checks.result import Pattern, StageCheck, Worst
 from pytest_greta.checks.rounding import error, same_bytes
 from pytest_greta.dtypes import Array, dtype_of
 
@@ -25,11 +26,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Place:
-    """What is judged. ``by_head``: axis 1 of its values counts heads."""
+    """What is judged. ``by_head``: axis 1 of its values counts heads, ``group`` of which share a kv head.
+
+    ``inputs``: the taps that it is judged from. ``tiles``: keys a tile, by path, and ``page``: rows a page, 0 where
+    there is none; ``table``: the page of each block, where the stage is the cache; ``pad``: slots before row 0.
+    """
 
     layer: int
     stage: str
     by_head: bool = False
+    group: int = 1
+    inputs: tuple[str, ...] = ()
+    tiles: Mapping[str, int] = field(default_factory=dict)
+    page: int = 0
+    table: tuple[int, ...] = ()
+    pad: int = 0
 
 
 def judge(
@@ -148,4 +159,30 @@ def _check(place: Place, group: Group, rho: Float64, *shown: Array) -> StageChec
     over = rho > 1.0
     positions = group.positions[over.reshape(len(rho), -1).any(axis=1)]
     heads = np.flatnonzero(over.any(axis=(0, *range(2, rho.ndim)))) if place.by_head else ()
-    return replace(check, worst=worst, positions=tuple(int(p) for p in positions), heads=tuple(int(h) for h in heads))
+    blocks = sorted({(int(p) + place.pad) // place.page for p in positions}) if place.table else []
+    return replace(
+        check,
+        worst=worst,
+        positions=tuple(int(p) for p in positions),
+        heads=tuple(int(h) for h in heads),
+        inputs=place.inputs,
+        pattern=_pattern(place, group, over),
+        pages=tuple((block, place.table[block]) for block in blocks if block < len(place.table)),
+    )
+
+
+def _pattern(place: Place, group: Group, over: NDArray[np.bool_]) -> tuple[Pattern, ...]:
+    """``over`` [R, ...]: which elements are beyond their bound."""
+
+    def along(axis: int) -> list[int]:
+        found = over.any(axis=tuple(i for i in range(over.ndim) if i != axis))
+        return [int(i) for i in np.flatnonzero(found)]
+
+    positions = group.positions.tolist()
+    sizes = {"tile": place.tiles.get(group.path, 0), "page": place.page}
+    found = [*pattern.rows([positions[i] for i in along(0)], positions, sizes)]
+    if place.by_head:
+        found += pattern.heads(along(1), over.shape[1], place.group)
+    if over.ndim > (2 if place.by_head else 1):
+        found += pattern.channels(along(over.ndim - 1), over.shape[-1])
+    return tuple(found)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Grade = Literal["ok", "suspect", "definite"]
 
@@ -31,6 +32,15 @@ class Rounding:
     """What the values fit, where they do not fit the declared one or none was declared; "" where nothing does."""
     apart: tuple[int, ...] = ()
     """Of decode: the positions whose values do not fit the schedule of prefill, ascending."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which elements are wrong, where that says something: a key of ``report.messages`` (``pattern.KEY``) and its
+    values. See ``checks.pattern``."""
+
+    key: str
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,13 @@ class StageCheck:
     gain: tuple[float, float] | None = None
     """(sum (v - y) y, sum y^2) of stored v and reference y: their quotient is the gain common to all elements. None
     where bytes are compared, or something is not finite."""
+    inputs: tuple[str, ...] = ()
+    """Of a check with rho > 1: the taps that it was judged from. What lies between them and the stage's own is
+    charged here."""
+    pattern: tuple[Pattern, ...] = ()
+    """Of a check with rho > 1: which of its rows, heads and channels are wrong."""
+    pages: tuple[tuple[int, int], ...] = ()
+    """(block, page) of the wrong rows of a paged cache: the block within the sequence, and where it lies."""
 
     @property
     def finding(self) -> str:

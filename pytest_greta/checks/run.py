@@ -26,7 +26,7 @@ from pytest_greta.engine.spec import ModelSource, StageSpec
 from pytest_greta.result import AttentionStat
 from pytest_greta.trace.paths import PATHS, RUNS, phase_of
 from pytest_greta.trace.records import Tap, Trace
-from pytest_greta.trace.stages import MODEL
+from pytest_greta.trace.stages import CACHE_STAGES, MODEL
 
 READS = ("k", "v", "k_after", "v_after")
 
@@ -151,7 +151,7 @@ class _Walk:
         for found in self.view.gather(spec, RUNS, ()):
             tokens = self.view.tokens(found.path, found.positions)
             expected = round_to(table[tokens].astype(np.float64), self.act)
-            checks += judge_bytes(expected, found.stored, [found.group], _place(spec, found.stored))
+            checks += judge_bytes(expected, found.stored, [found.group], self._place(spec, found.stored))
         return checks
 
     def _same(self, spec: StageSpec) -> list[StageCheck]:
@@ -161,7 +161,7 @@ class _Walk:
         return [
             check
             for part in found
-            for check in judge_bytes(part.inputs[0], part.stored, [part.group], _place(spec, part.stored))
+            for check in judge_bytes(part.inputs[0], part.stored, [part.group], self._place(spec, part.stored))
         ]
 
     def _cache_read(self, spec: StageSpec) -> list[StageCheck]:
@@ -179,7 +179,9 @@ class _Walk:
                 rows = tap.positions[inside] - cache.first
                 group = Group(path, tap.positions[inside])
                 values = tap.values[inside]
-                parts += [_named(c, part) for c in judge_bytes(written[rows], values, [group], _place(spec, values))]
+                parts += [
+                    _named(c, part) for c in judge_bytes(written[rows], values, [group], self._place(spec, values))
+                ]
             if parts:
                 checks.append(merge(parts))
         return checks
@@ -221,7 +223,7 @@ class _Walk:
             x = _stack([f.inputs[0] for f in found])
             if layer.rope_style == "none":
                 stored = _stack([f.stored for f in found])
-                checks += judge_bytes(x, stored, [f.group for f in found], _place(spec, stored))
+                checks += judge_bytes(x, stored, [f.group for f in found], self._place(spec, stored))
                 continue
             positions = np.concatenate([self.view.rope_positions(f.path, f.positions) for f in found])
             angles = self._angles_of(positions, layer, x.shape[-1], numerics)
@@ -396,6 +398,21 @@ class _Walk:
 
     # -- small helpers ---------------------------------------------------------------------------------------------
 
+    def _place(self, spec: StageSpec, values: Array) -> Place:
+        by_head = values.ndim == 3 or spec.stage == "lse"
+        pages = self.trace.facts.get("pages") or {}
+        return Place(
+            spec.layer,
+            spec.stage,
+            by_head,
+            max(1, values.shape[1] // self.config.n_kv_heads) if by_head else 1,
+            spec.inputs,
+            {path: numerics.tile for path, numerics in self.numerics.items()},
+            int(pages.get("size", 0)),
+            tuple(pages["table"][-1]) if pages and spec.stage in CACHE_STAGES else (),
+            int(self.trace.facts.get("way", {}).get("left_pad", 0)),
+        )
+
     def _by_numerics(self, found: Sequence[Gathered]) -> list[tuple[Numerics, list[Gathered]]]:
         """Paths of one declaration together, so that they stack."""
         groups: dict[Numerics, list[Gathered]] = {}
@@ -414,11 +431,7 @@ class _Walk:
             )
         if reference.y.shape != stored.shape:
             reference = reference.map(lambda x: x.reshape(stored.shape))
-        return judge(reference, stored, [f.group for f in found], _place(spec, stored), statistical=statistical)
-
-
-def _place(spec: StageSpec, values: Array) -> Place:
-    return Place(spec.layer, spec.stage, by_head=values.ndim == 3 or spec.stage == "lse")
+        return judge(reference, stored, [f.group for f in found], self._place(spec, stored), statistical=statistical)
 
 
 def _named(check: StageCheck, part: str) -> StageCheck:

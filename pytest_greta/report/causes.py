@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _PROVENANCE: dict[str, str] = {
     "kv_head": "cause.kv_head",
     "kv_len": "cause.kv_len",
@@ -56,15 +58,72 @@ _STAGE: dict[str, tuple[str, ...]] = {
 }
 
 
-def likely_causes(stage: str, provenance: str = "") -> tuple[str, ...]:
+_ATTENTION_PATTERN: dict[str, tuple[str, ...]] = {
+    "row_one": ("cause.stale", "cause.tail"),
+    "row_last": ("cause.kv_len", "cause.stale"),
+    "rows_all": ("cause.softmax_scale", "cause.mask", "cause.kv_len"),
+    "rows_but_first": ("cause.kv_len", "cause.mask", "cause.layer"),
+    "rows_from": ("cause.window", "cause.page", "cause.kv_len"),
+    "rows_from_tile": ("cause.tile_walk", "cause.split_merge", "cause.window"),
+    "rows_from_page": ("cause.page", "cause.window"),
+    "rows_tile_first": ("cause.tile_walk",),
+    "rows_tile_last": ("cause.tile_walk",),
+    "rows_page_first": ("cause.page",),
+    "rows_page_last": ("cause.page",),
+    "head_one": ("cause.kv_head", "cause.score_mod", "cause.cache_scale"),
+    "heads_group": ("cause.kv_head", "cause.cache_scale"),
+    "heads_each_group": ("cause.kv_head", "cause.score_mod"),
+    "channel_one": ("cause.tile_walk", "cause.value_rows"),
+    "channels_range": ("cause.tile_walk", "cause.value_rows"),
+    "layers_from": ("cause.layer",),
+    "layers_every": ("cause.window", "cause.score_mod"),
+}
+_ROPE_PATTERN: dict[str, tuple[str, ...]] = {
+    "row_one": ("cause.rope_position",),
+    "rows_all": ("cause.rope_position",),
+    "rows_but_first": ("cause.rope_table", "cause.rope_apply"),
+    "rows_from": ("cause.rope_table",),
+    "channel_one": ("cause.rope_table",),
+    "channels_range": ("cause.rope_table", "cause.rope_apply"),
+    "layers_every": ("cause.rope_table",),
+}
+_CACHE_PATTERN: dict[str, tuple[str, ...]] = {
+    "row_one": ("cause.cache_slot", "cause.stale"),
+    "row_last": ("cause.cache_slot",),
+    "rows_from": ("cause.stale", "cause.cache_slot"),
+    "rows_from_page": ("cause.page",),
+    "rows_page_first": ("cause.page",),
+    "rows_page_last": ("cause.page",),
+    "head_one": ("cause.cache_scale",),
+    "channel_one": ("cause.cache_bytes",),
+}
+_LINEAR_PATTERN: dict[str, tuple[str, ...]] = {
+    "row_one": ("cause.row",),
+    "row_first": ("cause.row",),
+    "row_last": ("cause.row",),
+    "channel_one": ("cause.projection",),
+}
+_PATTERN: dict[str, dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("lse", "attn_out"), _ATTENTION_PATTERN),
+    **dict.fromkeys(("q_rope", "k_rope"), _ROPE_PATTERN),
+    **dict.fromkeys(("kv_write", "kv_read"), _CACHE_PATTERN),
+}
+"""What a pattern speaks for, by stage; ``_LINEAR_PATTERN`` elsewhere. It only orders the causes, or adds one."""
+
+
+def likely_causes(stage: str, provenance: str = "", pattern: Iterable[str] = ()) -> tuple[str, ...]:
     """Message keys for a stage, most likely first; what ``provenance`` (``StageCheck.cause``) names are the only ones.
 
     A provenance may be ``cause.*`` itself or some of the checks' words (``kv_head``, ``kv_len``, ...), joined by
-    commas; an unknown one adds nothing.
+    commas; an unknown one adds nothing. ``pattern``: keys of ``checks.pattern``; what they speak for comes first.
     """
     keys = (key if key in _KEYS else _PROVENANCE.get(key, "") for key in provenance.split(","))
     named = tuple(dict.fromkeys(key for key in keys if key))
-    return named or _STAGE.get(stage, ())
+    if named:
+        return named
+    spoken = _PATTERN.get(stage, _LINEAR_PATTERN)
+    first = (key for word in pattern for key in spoken.get(word, ()))
+    return tuple(dict.fromkeys((*first, *_STAGE.get(stage, ()))))
 
 
 _KEYS = frozenset(_PROVENANCE.values()) | {key for keys in _STAGE.values() for key in keys}

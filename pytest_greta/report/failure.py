@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pytest_greta.checks.result import StageCheck
+from pytest_greta.checks.result import StageCheck, Worst
 from pytest_greta.report import pick
 from pytest_greta.report.messages import Lang, Term, known, languages, prose, say, translate, truth
 from pytest_greta.report.notes import note_text
 from pytest_greta.report.proof import canary_text, p_text, rerun_text
-from pytest_greta.report.sentence import reasons, sentence
+from pytest_greta.report.sentence import pattern_text, reasons, sentence
 from pytest_greta.report.text import clean, number, short_sums, shorten, wrap
 from pytest_greta.report.unmet import Unmet, contract, unmet
 from pytest_greta.report.ways import way_texts
@@ -141,9 +141,8 @@ def _verdict(result: ProbeResult, lang: Lang) -> list[str]:
     return [*lines, *_evidence(result, lang)]
 
 
-def _first_failure(result: ProbeResult, failure: FirstFailure, lang: Lang) -> list[str]:
-    check = pick.guilty_check(result)
-    worst = check.worst if check is not None else None
+def _place(failure: FirstFailure, worst: Worst | None, lang: Lang) -> list[str]:
+    """Layer, stage, between which taps, phase, rows, heads, pages, and the pattern that they make."""
     lines: list[str] = []
 
     def field(label: str, value: str) -> None:
@@ -151,10 +150,30 @@ def _first_failure(result: ProbeResult, failure: FirstFailure, lang: Lang) -> li
 
     field("word.layer", say("failure.where_model", lang) if failure.layer < 0 else str(failure.layer))
     field("word.stage", clean(failure.stage))
+    if failure.after:
+        taps = {"after": clean(" + ".join(failure.after)), "stage": clean(failure.stage)}
+        for text in prose("failure.between", lang, **taps):
+            field("word.between", text)
     field("word.phase", _phase(failure.phase, lang))
     place = _some(failure.positions, lang) or (str(worst.position) if worst else "")
     field("word.position", place or say("word.no_head", lang))
     field("word.head", _some(failure.heads, lang) or say("word.no_head", lang))
+    if failure.pages:
+        field("word.page", _some((f"{block}: {page}" for block, page in failure.pages), lang))
+    if failure.pattern:
+        for text in _both(lambda language: pattern_text(failure, language), lang):
+            field("word.pattern", text)
+    return lines
+
+
+def _first_failure(result: ProbeResult, failure: FirstFailure, lang: Lang) -> list[str]:
+    check = pick.guilty_check(result)
+    worst = check.worst if check is not None else None
+    lines = _place(failure, worst, lang)
+
+    def field(label: str, value: str) -> None:
+        lines.extend(_field(label, value, lang))
+
     if failure.rho or check is not None:
         # of the table's column "max rho" this is only one: that of the first stage that fails
         lines += _labelled(f"rho ({say('word.rho_first', lang)})", _limit(failure.rho, lang), lang)
@@ -242,7 +261,7 @@ def _phase(phase: str, lang: Lang) -> str:
     return say("word.both_phases", lang) if phase == "both" else clean(phase)
 
 
-def _some(values: Iterable[int], lang: Lang) -> str:
+def _some(values: Iterable[object], lang: Lang) -> str:
     values = list(values)
     text = ", ".join(str(v) for v in values[:_LISTED])
     if len(values) > _LISTED:

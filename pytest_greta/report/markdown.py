@@ -13,7 +13,7 @@ from pytest_greta.report.md import block, code, escape, paragraph, table
 from pytest_greta.report.measured import attention, environment, hashes, indicators
 from pytest_greta.report.messages import Lang, languages, prose, say, translate
 from pytest_greta.report.proof import rerun_text
-from pytest_greta.report.sentence import reasons, sentence
+from pytest_greta.report.sentence import located_text, reasons, sentence
 from pytest_greta.report.text import number, shorten
 from pytest_greta.report.ways import way_texts
 from pytest_greta.result import NOT_REACHED, ProbeResult
@@ -146,11 +146,13 @@ def _row(result: ProbeResult, lang: Lang) -> list[str]:
 
 
 def _explained(result: ProbeResult, lang: Lang) -> list[str]:
-    """Lines for what the table has no column for: why inconclusive, why not run, how the token was reached."""
+    """Lines for what the table has no column for: why inconclusive or not run, where it fails, how it was reached."""
     verdict = result.verdict
     name = f"{escape(result.case)} {escape(pick.mode_text(result))}"
     way = dict.fromkeys("; ".join(way_texts(verdict, language)) for language in languages(lang))
-    return _why(result, name, lang) + [f"- {name}: {escape(text)}" for text in way if text]
+    failure = verdict.first_failure if verdict else None
+    located = dict.fromkeys(located_text(failure, language) for language in languages(lang)) if failure else {}
+    return _why(result, name, lang) + [f"- {name}: {escape(text)}" for text in (*located, *way) if text]
 
 
 def _why(result: ProbeResult, name: str, lang: Lang) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pytest_greta.report.messages import known, translate
+from pytest_greta.report.notes import note_text
 from pytest_greta.report.pick import layer_text
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
-from pytest_greta.verdict import INCONCLUSIVE, Verdict
+from pytest_greta.verdict import INCONCLUSIVE, FirstFailure, Verdict
 
 
 def sentence(result: ProbeResult, language: str) -> str:
@@ -44,3 +45,22 @@ def reasons(verdict: Verdict, language: str) -> list[str]:
         said.append(translate(key, language, **values) if known(key) else clean(f"{breach.key} {values or ''}").strip())
     words = (verdict.reason_es if language == "es" else "") or verdict.reason
     return list(dict.fromkeys(said)) or ([clean(words)] if words else [])
+
+
+def pattern_text(failure: FirstFailure, language: str) -> str:
+    """Which elements are wrong, in one line and language; "" where nothing can be said of it."""
+    said = (f"pattern.{p.key}" for p in failure.pattern)
+    return "; ".join(
+        translate(key, language, **p.values) for key, p in zip(said, failure.pattern, strict=True) if known(key)
+    )
+
+
+def located_text(failure: FirstFailure, language: str) -> str:
+    """Between which taps, in which pattern, what fits and the likeliest cause, in one line; "" where there is none."""
+    if not failure.after:
+        return ""
+    taps = {"after": clean(" + ".join(failure.after)), "stage": clean(failure.stage)}
+    between = f"{translate('word.between', language)} {translate('failure.between', language, **taps)}"
+    cause = next((translate(key, language) for key in failure.causes if known(key)), "")
+    said = (between, pattern_text(failure, language), clean(note_text(failure.detail, language)), cause)
+    return "; ".join(part for part in said if part)

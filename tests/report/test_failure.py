@@ -164,3 +164,13 @@ def test_names_get_the_room_that_the_table_leaves():
     text = summary([samples.result(LONG, variant="variant_of_18_char")], lang="en")
     assert "variant_of_18_char" in text
     assert LONG in text
+
+
+def test_between_which_taps_and_in_which_pattern():
+    text = " ".join(failure_text(samples.mismatch(), "en").split())
+    assert "between q_norm and q_rope" in text
+    assert "pattern one head of each group, number 0 of it; layers from 3 on; decode only" in text
+    assert "block: page 2: 7" in text
+    spanish = " ".join(failure_text(samples.mismatch(), "es").split())
+    assert "entre q_norm y q_rope" in spanish
+    assert "patrón una cabeza de cada grupo, la número 0; las capas desde la 3; solo decode" in spanish

@@ -200,3 +200,9 @@ def test_a_thousand_results_with_a_thousand_hashes():
     assert len(text) < 1_000_000
     assert "B3_ANALYSIS.tsv" in section(text, 2)
     assert "28500 further rows are in B3_ANALYSIS.tsv" in section(text, 5)
+
+
+def test_a_mismatch_says_between_which_taps_and_in_which_pattern():
+    text = section(report([samples.mismatch()]), 2)
+    assert f"between {escape('q_norm and q_rope')}; one head of each group, number 0 of it; layers from 3 on" in text
+    assert f"entre {escape('q_norm y q_rope')}; una cabeza de cada grupo" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_greta.checks.result import ByteCheck, StageCheck, Worst
+from pytest_greta.checks.result import ByteCheck, Pattern, StageCheck, Worst
 from pytest_greta.report.causes import likely_causes
 from pytest_greta.result import AttentionStat, ProbeResult
 from pytest_greta.verdict import Breach, Drift, Evidence, FirstFailure, Indicators, Verdict
@@ -60,7 +60,20 @@ def result(case: str = "p0_short", mode: str = "kv_aligned", **changes: Any) -> 
 
 def mismatch(case: str = "rope_bug", **changes: Any) -> ProbeResult:
     """Found at layer 3, stage q_rope, phase decode, and not expected."""
-    failure = FirstFailure(3, "q_rope", "decode", (32,), (0, 2), 12345.6, likely_causes("q_rope"), HASHES)
+    pattern = (Pattern("heads_each_group", {"place": 0}), Pattern("layers_from", {"first": 3}), Pattern("decode_only"))
+    failure = FirstFailure(
+        3,
+        "q_rope",
+        "decode",
+        (32,),
+        (0, 2),
+        12345.6,
+        likely_causes("q_rope"),
+        HASHES,
+        after=("q_norm",),
+        pattern=pattern,
+        pages=((2, 7),),
+    )
     worst = Worst(32, 2, 7, 0.5, 0.25, 0.25, 2e-5)
     facts: dict[str, Any] = {
         "outcome": "failed",
