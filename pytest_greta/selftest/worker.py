@@ -8,6 +8,7 @@ import sys
 
 import orjson
 
+from pytest_greta.report.jsonline import json_line
 from pytest_greta.result import from_plain, to_plain
 from pytest_greta.selftest.plan import Planned
 from pytest_greta.selftest.run import execute
@@ -20,7 +21,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not look like a record
     for line in sys.stdin.buffer:
         record = execute(from_plain(Planned, orjson.loads(line)))
-        out.write(orjson.dumps(to_plain(record)) + b"\n")
+        out.write(json_line(to_plain(record)))
         out.flush()
 
 

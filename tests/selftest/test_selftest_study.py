@@ -49,6 +49,13 @@ def test_a_study_finds_what_it_plants(whole, capsys):
     assert "selftest aprobado" in capsys.readouterr().out
 
 
+def test_what_is_not_finite_travels(whole):
+    """A broken byte has a rho of inf; the journal and the processes carry it as such."""
+    lines = [orjson.loads(line) for line in whole[1].read_bytes().splitlines()[1:]]
+    assert "inf" in {line["rho"] for line in lines}
+    assert None not in {line["rho"] for line in lines}
+
+
 def test_in_this_process_the_figures_are_the_same(whole, tmp_path):
     assert tiny("--json", str(tmp_path / "o.json")) == CLEAN
     assert figures(tmp_path / "o.json") == figures(whole[0])
