@@ -116,7 +116,7 @@ def _study(seed: int, runs: int, quick: bool) -> Study:
 def _records(args: argparse.Namespace, study: Study, planned: list[Planned], jobs: int) -> tuple[list[Record], bool]:
     """All records there are, and whether the study was interrupted."""
     from pytest_greta.selftest.journal import open_journal
-    from pytest_greta.selftest.plan import REAL_MODEL
+    from pytest_greta.selftest.plan import REAL_MODEL, in_turn
     from pytest_greta.selftest.pool import run_all
     from pytest_greta.selftest.progress import Progress
     from pytest_greta.selftest.tally import is_odd
@@ -140,7 +140,7 @@ def _records(args: argparse.Namespace, study: Study, planned: list[Planned], job
         progress.add(is_odd(by_id[record.id], record))
 
     try:
-        run_all([p for p in planned if p.id not in ended], jobs, done, progress.show)
+        run_all([p for p in in_turn(planned) if p.id not in ended], jobs, done, progress.show)
     except KeyboardInterrupt:
         return records, True
     finally:

@@ -108,6 +108,18 @@ def plan(study: Study, shape_of: Callable[[str], Shape], fixtures: Sequence[Fixt
     return planned
 
 
+def in_turn(planned: Sequence[Planned]) -> list[Planned]:
+    """The parts of a study mixed evenly: what is left tells how long it takes, and a study cut short has seen a bit of
+    everything."""
+    counts = {part: sum(p.part == part for p in planned) for part in ("fault", "curve", "benign")}
+    seen = dict.fromkeys(counts, 0)
+    places = []
+    for p in planned:
+        places.append((seen[p.part] + 0.5) / counts[p.part])
+        seen[p.part] += 1
+    return [p for _, p in sorted(zip(places, planned, strict=True), key=lambda pair: pair[0])]
+
+
 def quick_runs(fixtures: Sequence[Fixture] = FIXTURES) -> int:
     """Enough for every variant to have its turn."""
     counts: dict[str, int] = {}

@@ -16,6 +16,7 @@ from pytest_greta.selftest.plan import (
     Draw,
     Shape,
     Study,
+    in_turn,
     layers_looked_at,
     plan,
     quick_runs,
@@ -50,6 +51,15 @@ def test_counts():
     parts = [p.part for p in PLANNED]
     assert (parts.count("fault"), parts.count("benign")) == (800, 1200)
     assert len({p.id for p in PLANNED}) == len(PLANNED)
+
+
+def test_the_parts_take_turns():
+    mixed = in_turn(PLANNED)
+    assert sorted(p.id for p in mixed) == sorted(p.id for p in PLANNED)
+    for start in range(0, len(mixed) - 100, 100):
+        parts = [p.part for p in mixed[start : start + 100]]
+        assert parts.count("fault") >= 30
+        assert parts.count("benign") >= 50
 
 
 def test_quick_draws_every_variant_and_short_prompts():
