@@ -14,6 +14,14 @@ constexpr int64_t size_of = dtype == GRETA_F32   ? 4
                             : dtype <= GRETA_F16 ? 2
                                                  : 1;
 
+#if defined(__AVX512F__)
+/* Sixteen pairs of bf16: the firsts and the seconds. */
+inline void part_pairs(__m512i pairs, Vec& first, Vec& second) {
+  first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+  second = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+#endif
+
 /* Sixteen numbers at p, exactly as row_to_f32 has them. */
 template <int32_t dtype>
 inline Vec vload_as(const char* p) {
@@ -29,33 +37,77 @@ inline Vec vload_as(const char* p) {
   return vload(x);
 }
 
-/* Dimensions first .. first + count - 1 of sixteen rows, as columns: out[i] holds dimension first + i of all. */
+/* C vectors of neighbours at p, for sums whose lanes order_vectors puts in order at the end: two of bf16 are
+ * cheapest parted by even and odd. */
+template <int32_t dtype, int C>
+inline void load_vectors(const char* p, Vec (&x)[C]) {
+#if defined(__AVX512F__)
+  if constexpr (dtype == GRETA_BF16 && C % 2 == 0) {
+    for (int c = 0; c < C; c += 2) part_pairs(_mm512_loadu_si512(p + c * lanes * size_of<dtype>), x[c], x[c + 1]);
+    return;
+  }
+#endif
+  for (int c = 0; c < C; ++c) x[c] = vload_as<dtype>(p + c * lanes * size_of<dtype>);
+}
+
+template <int32_t dtype, int C>
+inline void order_vectors(Vec (&x)[C]) {
+#if defined(__AVX512F__)
+  if constexpr (dtype == GRETA_BF16 && C % 2 == 0) {
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    for (int c = 0; c < C; c += 2) {
+      const Vec even = x[c], odd = x[c + 1];
+      x[c] = _mm512_permutex2var_ps(even, low, odd);
+      x[c + 1] = _mm512_permutex2var_ps(even, high, odd);
+    }
+  }
+#else
+  static_cast<void>(x);
+#endif
+}
+
+/* To be read soon; any address will do. */
+inline void prefetch(const char* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+
+/* Numbers begin .. end - 1 of sixteen rows as columns: out[end - begin][16]. As many bytes from `next` on, which are
+ * needed afterwards, come from memory meanwhile: in the order of their addresses, because that wakes the processor's
+ * own prefetcher, which has more requests under way than a kernel can have. */
 template <int32_t dtype>
-inline void load_columns(const char* const* rows, int32_t first, int32_t count, float* out) {
+inline void load_columns(const char* const* rows, int32_t begin, int32_t end, const char* next, float* out) {
+  constexpr int64_t size = size_of<dtype>;
   Vec x[lanes];
 #if defined(__AVX512F__)
   if constexpr (dtype == GRETA_BF16) { /* two neighbours turn as one lane and part afterwards: half the shuffles */
-    for (; count >= 2 * lanes; first += 2 * lanes, count -= 2 * lanes, out += 2 * lanes * lanes) {
-      for (int j = 0; j < lanes; ++j) x[j] = vload(reinterpret_cast<const float*>(rows[j] + first * size_of<dtype>));
+    for (; begin + 2 * lanes <= end; begin += 2 * lanes, out += 2 * lanes * lanes, next += 2 * lanes * lanes * size) {
+      for (int j = 0; j < lanes; ++j) {
+        x[j] = vload(reinterpret_cast<const float*>(rows[j] + begin * size));
+        prefetch(next + j * 2 * lanes * size);
+      }
       transpose(x);
       for (int i = 0; i < lanes; ++i) {
-        const __m512i pair = _mm512_castps_si512(x[i]);
-        vstore(out + 2 * i * lanes, _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16)));
-        vstore(out + (2 * i + 1) * lanes,
-               _mm512_castsi512_ps(_mm512_and_si512(pair, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u)))));
+        Vec even, odd;
+        part_pairs(_mm512_castps_si512(x[i]), even, odd);
+        vstore(out + 2 * i * lanes, even);
+        vstore(out + (2 * i + 1) * lanes, odd);
       }
     }
   }
 #endif
-  for (; count >= lanes; first += lanes, count -= lanes, out += lanes * lanes) {
-    for (int j = 0; j < lanes; ++j) x[j] = vload_as<dtype>(rows[j] + first * size_of<dtype>);
+  for (; begin + lanes <= end; begin += lanes, out += lanes * lanes, next += lanes * lanes * size) {
+    for (int j = 0; j < lanes; ++j) {
+      x[j] = vload_as<dtype>(rows[j] + begin * size);
+      prefetch(next + j * lanes * size);
+    }
     transpose(x);
     for (int i = 0; i < lanes; ++i) vstore(out + i * lanes, x[i]);
   }
-  for (int j = 0; count > 0 && j < lanes; ++j) {
+  for (int j = 0; begin < end && j < lanes; ++j) {
     float rest[lanes];
-    row_to_f32(dtype, rows[j] + first * size_of<dtype>, count, rest);
-    for (int32_t i = 0; i < count; ++i) out[i * lanes + j] = rest[i];
+    row_to_f32(dtype, rows[j] + begin * size, end - begin, rest);
+    for (int32_t i = 0; i < end - begin; ++i) out[i * lanes + j] = rest[i];
   }
 }
 

@@ -7,20 +7,24 @@
 namespace greta {
 namespace {
 
-/* R rows times C panels of sixteen keys: R x C vectors of sums stay in registers while the head dimension goes by.
+/* R rows times C panels of sixteen keys: R x C vectors of sums stay in registers while `depth` numbers of the head
+ * dimension go by. `begun`: s holds the sums over the numbers before.
  *
- *            kt   [C][dqk][16]
- *   q [R][dqk]  ->  s [R][C * 16], rows `width` apart
+ *               kt   [C][depth][16]
+ *   q [R][depth]  ->  s [R][C * 16]       rows of q are dqk apart, those of s width
  */
 template <int R, int C>
-inline void dot_products(const float* q, int32_t dqk, const float* kt, float* s, int32_t width) {
+inline void dot_products(const float* q, int32_t dqk, int32_t depth, const float* kt, float* s, int32_t width,
+                         bool begun) {
   Vec sum[R][C];
   for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) sum[r][c] = vset(0.0f);
+    for (int c = 0; c < C; ++c) {
+      sum[r][c] = begun ? vload(s + static_cast<int64_t>(r) * width + c * lanes) : vset(0.0f);
+    }
   }
-  for (int32_t i = 0; i < dqk; ++i) {
+  for (int32_t i = 0; i < depth; ++i) {
     Vec key[C];
-    for (int c = 0; c < C; ++c) key[c] = vload(kt + (static_cast<int64_t>(c) * dqk + i) * lanes);
+    for (int c = 0; c < C; ++c) key[c] = vload(kt + (static_cast<int64_t>(c) * depth + i) * lanes);
     for (int r = 0; r < R; ++r) {
       const Vec query = vset(q[static_cast<int64_t>(r) * dqk + i]);
       for (int c = 0; c < C; ++c) sum[r][c] = vfma(query, key[c], sum[r][c]);
@@ -31,26 +35,48 @@ inline void dot_products(const float* q, int32_t dqk, const float* kt, float* s,
   }
 }
 
-/* Every row's products with the keys that its group sees, in whole panels. The rows go by inside, so that the panels
- * stay in the first cache; panels that no row of a group sees, above the diagonal, are left out. */
-inline void products(const Block& block, const Tile& tile) {
+/* Keys from the tile's j-th on, C panels, times every row that sees some of them. The head dimension is cut so that the
+ * panels fit panel_floats; rows go by inside, so that the panels stay in the first cache. */
+template <int32_t dtype, int C>
+inline void products_of_panels(const Block& block, const Tile& tile, int32_t j) {
   const int32_t dqk = block.args.dqk, width = tile.width();
-  constexpr int32_t step = micro_cols * lanes;
-  for (int32_t j = tile.lo / lanes * lanes; j < tile.hi; j += step) {
+  constexpr int32_t most = panel_floats / (C * lanes);
+  const char *keys[C * lanes], *values;
+  key_rows(block, tile, j, C * lanes, keys);
+  cache_rows(block, block.args.v, block.args.dv, tile.first + (j > tile.lo ? j : tile.lo), 1, &values);
+  for (int32_t begin = 0; begin < dqk; begin += most) {
+    const int32_t end = begin + most < dqk ? begin + most : dqk, depth = end - begin;
+    for (int c = 0; c < C; ++c) {
+      const char* next = values + (int64_t{begin} * C + c * depth) * lanes * size_of<dtype>;
+      load_columns<dtype>(keys + c * lanes, begin, end, next, block.kt + c * depth * lanes);
+    }
     each_row_group(block.n_rows, [&](int32_t r, auto rows) {
       const Tile seen = seen_by(block, tile, r, r + rows - 1);
-      if (seen.empty() || j >= seen.hi || j + step <= seen.lo) return;
-      const float *q = block.q + static_cast<int64_t>(r) * dqk, *kt = block.kt + static_cast<int64_t>(j) * dqk;
+      if (seen.empty() || j >= seen.hi || j + C * lanes <= seen.lo) return;
+      const float* q = block.q + static_cast<int64_t>(r) * dqk + begin;
       float* s = block.s + static_cast<int64_t>(r) * width + j;
-      if (seen.hi > j + step - lanes) {
-        dot_products<rows, micro_cols>(q, dqk, kt, s, width);
-        return;
-      }
-      for (int32_t i = 0; j + i < seen.hi; i += lanes) {
-        dot_products<rows, 1>(q, dqk, kt + static_cast<int64_t>(i) * dqk, s + i, width);
-      }
+      dot_products<rows, C>(q, dqk, depth, block.kt, s, width, begin > 0);
     });
   }
+}
+
+/* Every row's products with the keys that its group sees, in whole panels; panels that no row of a group sees, above
+ * the diagonal, are left out. */
+template <int32_t dtype, int C>
+inline void products_by(const Block& block, const Tile& tile) {
+  int32_t j = tile.lo / lanes * lanes;
+  for (; j + (C - 1) * lanes < tile.hi; j += C * lanes) products_of_panels<dtype, C>(block, tile, j);
+  for (; j < tile.hi; j += lanes) products_of_panels<dtype, 1>(block, tile, j);
+}
+
+inline void products(const Block& block, const Tile& tile) {
+  with_dtype(block.args.kv_dtype, [&](auto dtype) {
+    if (cols_for(block.n_rows) == most_cols) {
+      products_by<dtype, most_cols>(block, tile);
+    } else {
+      products_by<dtype, cols_for(micro_rows)>(block, tile);
+    }
+  });
 }
 
 /* One row of products, in the panels begin .. end - 1 of `tile`, becomes scores, in place: scaled, capped, biased by

@@ -17,7 +17,7 @@ constexpr int32_t lanes = 16;
 #if defined(__AVX512F__)
 
 using Vec = __m512;
-constexpr int micro_rows = 8, micro_cols = 2; /* sums that a micro-kernel keeps in registers; here 16 of 32 */
+constexpr int micro_rows = 8, micro_sums = 16, most_cols = 4; /* see cols_for: 16 of 32 registers */
 
 inline Vec vload(const float* p) {
   return _mm512_loadu_ps(p);
@@ -78,7 +78,7 @@ inline __m256 high_half(Vec a) {
 struct Vec {
   __m256 a, b;
 };
-constexpr int micro_rows = 6, micro_cols = 1; /* 12 of 16 registers, two to a Vec */
+constexpr int micro_rows = 6, micro_sums = 6, most_cols = 2; /* 12 of 16 registers, two to a Vec */
 
 inline Vec vload(const float* p) {
   return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
@@ -151,9 +151,9 @@ struct Vec {
   Quad part[4];
 };
 #if defined(__aarch64__)
-constexpr int micro_rows = 6, micro_cols = 1; /* 24 of 32 registers, four to a Vec */
+constexpr int micro_rows = 6, micro_sums = 6, most_cols = 1; /* 24 of 32 registers, four to a Vec */
 #else
-constexpr int micro_rows = 2, micro_cols = 1; /* 8 of 16 */
+constexpr int micro_rows = 2, micro_sums = 2, most_cols = 1; /* 8 of 16 */
 #endif
 
 template <class Body>
@@ -222,6 +222,12 @@ inline Vec vscale(Vec x, Vec t, Vec magic) {
 }
 
 #endif
+
+/* A micro-kernel keeps `rows` times this many vectors of sums in registers: the fewer the rows, the more vectors beside
+ * each other, so that a broadcast number meets several. */
+constexpr int cols_for(int rows) {
+  return rows * 4 <= micro_sums && most_cols >= 4 ? 4 : rows * 2 <= micro_sums && most_cols >= 2 ? 2 : 1;
+}
 
 /* exp(x) for x <= 0, within one ulp (2^-23) where the result is normal, correctly scaled below; exp(-inf) = 0, NaN
  * stays. x = n ln2 + r with ln2 in two parts whose products with n are exact, then a polynomial in r (Cephes expf). */

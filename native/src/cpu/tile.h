@@ -19,7 +19,7 @@ struct Block {
   const Sequence& seq;
   int32_t kv_head, row0, n_rows;
   float* q;  /* [n_rows][dqk] */
-  float* kt; /* [tile / lanes, rounded up][dqk][lanes]: panels of sixteen keys */
+  float* kt; /* [panel_floats]: keys in panels, see load_panels */
   float* v;  /* [tile][dv padded to lanes] */
   float* s;  /* [n_rows][tile padded to lanes]: scores, then weights */
   float* partial[block_rows];
@@ -30,14 +30,17 @@ struct Block {
   int32_t head(int32_t r) const { return kv_head * group() + (row0 + r) % group(); }
 };
 
+/* Panels of keys that are made at a time: a quarter of a small first cache, which two threads may share. */
+constexpr int32_t panel_floats = 2048;
+
 inline size_t padded(int32_t n) {
   return static_cast<size_t>(round_up(n, lanes));
 }
 
 inline size_t block_floats(const AttendArgs& args) {
-  const size_t rows = block_rows, tile = static_cast<size_t>(args.schedule.tile), dqk = static_cast<size_t>(args.dqk);
-  return rows * padded(args.dqk) + dqk * padded(args.schedule.tile) + tile * padded(args.dv) +
-         rows * padded(args.schedule.tile) + padded(args.dqk);
+  const size_t rows = block_rows, tile = static_cast<size_t>(args.schedule.tile);
+  return rows * padded(args.dqk) + panel_floats + tile * padded(args.dv) + rows * padded(args.schedule.tile) +
+         padded(args.dqk);
 }
 
 /* Lays the block's buffers out in `memory`, and notes what its rows see; returns what lies behind the buffers. */
@@ -50,7 +53,7 @@ inline float* place(Block& block, float* memory) {
   }
   block.q = memory;
   block.kt = block.q + block_rows * padded(args.dqk);
-  block.v = block.kt + static_cast<size_t>(args.dqk) * padded(args.schedule.tile);
+  block.v = block.kt + panel_floats;
   block.s = block.v + static_cast<size_t>(args.schedule.tile) * padded(args.dv);
   return block.s + block_rows * padded(args.schedule.tile);
 }
@@ -123,31 +126,23 @@ inline void cache_rows(const Block& block, const char* cache, int32_t dim, int32
   const AttendArgs& args = block.args;
   const int64_t bytes = dim * static_cast<int64_t>(dtype_size(args.kv_dtype));
   int32_t page = key / args.page_size, slot = key % args.page_size;
-  for (int32_t j = 0; j < count; ++j) {
+  for (int32_t j = 0; j < count; ++page, slot = 0) {
     const int64_t head = int64_t{block.seq.pages[page]} * args.n_kv_heads + block.kv_head;
-    rows[j] = cache + (head * args.page_size + slot) * bytes;
-    if (++slot == args.page_size) {
-      slot = 0;
-      ++page;
-    }
+    const char* row = cache + (head * args.page_size + slot) * bytes;
+    const int32_t left = args.page_size - slot, end = left < count - j ? j + left : count;
+    for (; j < end; ++j, row += bytes) rows[j] = row;
   }
 }
 
-/* The tile's keys, in panels of which each is transposed; the other columns of its panels are zero. */
-inline void load_keys(const Block& block, const Tile& tile) {
+/* Addresses of the keys of a tile from its j-th on, `count` of them; those outside of the tile are zero. */
+inline void key_rows(const Block& block, const Tile& tile, int32_t j, int32_t count, const char** rows) {
   static const float zeros[lanes * 16] = {}; /* max_head_dim; the zero of every type */
-  const int32_t dqk = block.args.dqk;
-  for (int32_t j = tile.lo / lanes * lanes; j < tile.hi; j += lanes) {
-    const char* rows[lanes];
-    const int32_t begin = clamp(tile.lo, j, j + lanes), end = clamp(tile.hi, j, j + lanes);
-    for (const char*& row : rows) row = reinterpret_cast<const char*>(zeros);
-    cache_rows(block, block.args.k, dqk, tile.first + begin, end - begin, rows + (begin - j));
-    with_dtype(block.args.kv_dtype,
-               [&](auto dtype) { load_columns<dtype>(rows, 0, dqk, block.kt + static_cast<int64_t>(j) * dqk); });
-  }
+  const int32_t begin = clamp(tile.lo, j, j + count), end = clamp(tile.hi, j, j + count);
+  for (int32_t i = 0; i < count; ++i) rows[i] = reinterpret_cast<const char*>(zeros);
+  cache_rows(block, block.args.k, block.args.dqk, tile.first + begin, end - begin, rows + (begin - j));
 }
 
-/* The same keys' values, row by row. True when all are finite, so that a weight of 0 may meet any of them. */
+/* The tile's values, row by row. True when all are finite, so that a weight of 0 may meet any of them. */
 inline bool load_values(const Block& block, const Tile& tile) {
   const int32_t dv = block.args.dv, stride = round_up(dv, lanes);
   uint32_t worst = 0;

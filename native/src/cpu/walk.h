@@ -35,7 +35,6 @@ inline void weigh(const Block& block, const Tile& tile, int32_t group, int32_t r
 
 /* Keys lo .. hi - 1 of the tile are read, each row takes those that it sees. */
 inline void add_tile(const Block& block, const Tile& tile) {
-  load_keys(block, tile);
   products(block, tile);
   each_row_group(block.n_rows, [&](int32_t r, auto rows) { weigh(block, tile, r, rows); });
   add_values(block, tile);
