@@ -102,15 +102,17 @@ def _run(args: argparse.Namespace) -> int:
 
 def _study(seed: int, runs: int, quick: bool) -> Study:
     from pytest_greta.engine.store import ModelMissing
+    from pytest_greta.engine.synthetic import VARIANTS
     from pytest_greta.selftest.plan import REAL_MODEL, Study
     from pytest_greta.selftest.run import shape_of, usable_isas
 
+    models = ["synthetic" if name == "llama" else f"synthetic:{name}" for name in VARIANTS]
     try:
         shape_of(REAL_MODEL)
-        real = True
+        models.append(REAL_MODEL)
     except ModelMissing:
-        real = False
-    return Study(seed, runs, quick, usable_isas(), real)
+        pass  # said when the study begins
+    return Study(seed, runs, quick, usable_isas(), tuple(models))
 
 
 def _records(args: argparse.Namespace, study: Study, planned: list[Planned], jobs: int) -> tuple[list[Record], bool]:
@@ -125,7 +127,7 @@ def _records(args: argparse.Namespace, study: Study, planned: list[Planned], job
     records = list(journal.records) if journal else []
     counts = {part: sum(p.part == part for p in planned) for part in ("curve", "benign")}
     _print(text("selftest.begin", faults=study.runs, **counts, seed=study.seed, jobs=jobs), args.lang, sys.stderr)
-    if not study.real:
+    if REAL_MODEL not in study.models:
         _print(text("selftest.no_real", model=REAL_MODEL), args.lang, sys.stderr)
     if records:
         _print(text("selftest.resumed", count=len(records), path=args.resume), args.lang, sys.stderr)

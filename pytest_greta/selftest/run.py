@@ -87,7 +87,7 @@ def record(planned: Planned, result: ProbeResult, judged: Judged, seconds: float
     if planned.fixture:
         expect = BY_NAME[planned.fixture].expect
         found = verdict.status == expect.status and (not expect.finding or verdict.finding in expect.finding)
-        scenario = found and verdict.scenario == expect.scenario
+        scenario = found and expect.scenario in ("", verdict.scenario)
         stage = found and failure is not None and failure.stage in expect.stages
         wanted = planned.inject.get("layer", 0) if expect.layer else -1
         layer = found and failure is not None and failure.layer == wanted

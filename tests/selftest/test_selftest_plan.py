@@ -12,7 +12,6 @@ from pytest_greta.faults.kinds import KINDS
 from pytest_greta.selftest.plan import (
     MOST_ROWS_QUICK,
     REAL_MODEL,
-    VARIANTS,
     Draw,
     Shape,
     Study,
@@ -23,7 +22,8 @@ from pytest_greta.selftest.plan import (
 )
 
 SHAPE = Shape(6, 8)
-STUDY = Study(seed=1, runs=800, isas=("portable", "avx2"), real=True)
+MODELS = ("synthetic", "synthetic:qwen3", REAL_MODEL)
+STUDY = Study(seed=1, runs=800, isas=("portable", "avx2"), models=MODELS)
 BY_NAME = {f.name: f for f in FIXTURES}
 
 
@@ -99,9 +99,16 @@ def test_what_a_fixture_leaves_to_the_draw_is_drawn():
     assert {p.inject.get("layer") for p in PLANNED if p.fixture == "kv_len"} == set(range(6))
 
 
+def test_a_rounded_p_meets_no_stated_magnitude():
+    rounded = [p for p in PLANNED if any("p_dtype" in w for w in p.keys.get("schedule", {}).values()) and p.fixture]
+    drawn = [BY_NAME[p.fixture] for p in rounded if "schedule" not in BY_NAME[p.fixture].keys]
+    assert drawn
+    assert not [f.name for f in drawn if f.smallest is not None]
+
+
 def test_healthy_runs_reach_everything():
     healthy = [p for p in PLANNED if p.part == "benign"]
-    assert {p.model for p in healthy} == {*VARIANTS, REAL_MODEL}
+    assert {p.model for p in healthy} == set(MODELS)
     assert {p.isa for p in healthy} == set(STUDY.isas)
     walks = [p.keys["schedule"]["decode"] for p in healthy if "schedule" in p.keys]
     assert {w["splits"] for w in walks} == set(range(1, 9))
@@ -115,7 +122,6 @@ def test_healthy_runs_reach_everything():
     assert rows[0] == 1
     assert 3000 < rows[-1] <= 4096
     assert 32 < rows[len(rows) // 2] < 128  # the middle of a log-uniform draw from 1 to 4096 is 64
-    assert not [p for p in plan(replace(STUDY, real=False), shape_of) if p.model == REAL_MODEL]
     for p in healthy:
         assert p.keys.get("reuse", {"prefix": 1})["prefix"] <= p.rows
 

@@ -155,6 +155,13 @@ def test_an_exception_is_a_record():
     assert found.error.startswith("ModelError: ")
 
 
+def test_the_models_are_all_there_are(whole):
+    from pytest_greta.engine.synthetic import VARIANTS
+
+    models = {name.partition(":")[2] or "llama" for name in figures(whole[0])["study"]["models"] if "synthetic" in name}
+    assert models == set(VARIANTS)
+
+
 def test_one_run_by_itself(whole, capsys):
     assert tiny("--only", "fault-00003") == CLEAN
     out = capsys.readouterr().out
