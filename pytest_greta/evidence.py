@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_greta.backends.base import Description
+from pytest_greta.backends.base import Description, Numerics
 from pytest_greta.checks.liveness import liveness
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.rounding import same_bytes
@@ -103,6 +103,21 @@ def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
         yield {"way": "batch", "count": len(made["companions"]), "rows": list(made["companions"])}
     if len(decode) > 1 or decode[:1] > [1]:
         yield {"way": "decode", "count": len(decode), "sizes": decode}
+
+
+def declares_less(
+    wanted: Mapping[str, int], numerics: Mapping[str, Numerics], descriptions: Mapping[str, Description]
+) -> list[Breach]:
+    """What the case's key ``numerics`` asks for and a phase's library does not declare: nothing is concluded at a
+    precision that the library does not promise."""
+    breaches = []
+    for phase, declared in numerics.items():
+        bits = {"acc": declared.acc_bits, "dot": declared.dot_bits, "p": DTYPES[declared.p_dtype].p}
+        for key, least in wanted.items():
+            if (found := bits[key.removeprefix("min_").removesuffix("_bits")]) < least:
+                values = {"phase": phase, "library": descriptions[phase].name, "name": key, "least": least}
+                breaches.append(Breach("declares_less", {**values, "declared": found}))
+    return breaches
 
 
 def _paths(trace: Trace) -> Iterable[Breach]:

@@ -29,6 +29,7 @@ DEFAULTS: Mapping[str, Any] = {
     "lengths": None,
     "schedule": {},
     "contract": {},
+    "numerics": {},
     "context": None,
     "timeout": None,
 }

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 from pytest_greta import environment, schedules
-from pytest_greta.backends.base import PHASES, AttentionBackend, Numerics, Phase, Schedule, Unsupported
+from pytest_greta.backends.base import PHASES, AttentionBackend, Description, Numerics, Phase, Schedule, Unsupported
 from pytest_greta.backends.registry import BUILT_IN, UnknownBackend, open_backends
 from pytest_greta.canary import canaries
 from pytest_greta.cases.expect import contract_breach, matches, spelled
 from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt, Where
 from pytest_greta.checks.compare import compare_paths, logits_drift
-from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
 from pytest_greta.checks.run import attention_stats, examine
-from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, settle_suspect, with_canary
+from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, inconclusive, settle_suspect, with_canary
 from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, declared, trace_probe
 from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.engine.ways import Reuse, Ways
-from pytest_greta.evidence import gather, must_hold
+from pytest_greta.evidence import declares_less, gather, must_hold
 from pytest_greta.faults.kinds import BY_NAME
 from pytest_greta.result import AttentionStat, ProbeResult, to_plain
 from pytest_greta.settings import RunSettings
@@ -46,6 +46,8 @@ class Judged:
     compared: tuple[ByteCheck, ...]
     stats: tuple[AttentionStat, ...]
     numerics: Mapping[str, Numerics]
+    prices: tuple[Price, ...] = ()
+    sees: tuple[Sees, ...] = ()
 
 
 def run_probe(probe: Probe, settings: RunSettings) -> ProbeResult:
@@ -72,6 +74,10 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         raise CaseError(case.where, error.said) from None
     with _armed(backends, case.inject if in_kernel else None), blas_threads(plan.threads):
         judged = judge(source, plan, backends, probe.mode, settings.canary)
+    descriptions: dict[str, Description] = {phase: backend.describe() for phase, backend in backends.items()}
+    if less := declares_less(wanted["numerics"] or {}, judged.numerics, descriptions):
+        verdict = inconclusive(judged.verdict, (*judged.verdict.evidence.breaches, *less))
+        judged = replace(judged, verdict=verdict)
     expected = matches(judged.verdict, probe.expect)
     broken = contract_breach(default_contract(wanted, spec, settings), kept_contracts(judged))
     held = not broken or judged.verdict.finding in (probe.expect.finding or ())
@@ -95,6 +101,8 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         bytes=judged.compared,
         stats=judged.stats,
         roundings=to_plain(judged.numerics),
+        prices=judged.prices,
+        sees=judged.sees,
         environment={**environment.describe(), "threads": plan.threads},
         seconds=time.perf_counter() - started,
     )
@@ -168,7 +176,8 @@ def judge_trace(
     unjudged = dict.fromkeys((m.path, m.layer, m.stage) for m in examined.missing)
     evidence = gather(trace, stages, descriptions, checks, compared, unjudged)
     verdict = decide_kv_aligned(checks, compared, evidence, drift)
-    return Judged(trace, verdict, checks, compared, tuple(attention_stats(trace, source, numerics)), numerics)
+    stats = tuple(attention_stats(trace, source, numerics))
+    return Judged(trace, verdict, checks, compared, stats, numerics, examined.prices, examined.sees)
 
 
 def kept_contracts(judged: Judged) -> dict[str, bool]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
 from pytest_greta.texts import Text
 from pytest_greta.verdict import Verdict
 
@@ -73,6 +73,8 @@ class ProbeResult:
     stats: tuple[AttentionStat, ...] = ()
     roundings: Mapping[str, Any] = field(default_factory=dict)
     """What the library declares of its arithmetic, by phase."""
+    prices: tuple[Price, ...] = ()
+    sees: tuple[Sees, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     run_id: str = ""
     worker: str = ""

@@ -15,7 +15,7 @@ from pytest_greta.texts import Text, as_text, join, text
 
 SETTINGS: tuple[str, ...] = (
     *("model", "backend", "dtype", "kv_dtype", "seed", "layers", "page_size", "steps", "gemm", "schedule", "contract"),
-    *("chunk", "q_len", "left_pad", "reuse", "batch", "lengths", "context", "timeout"),
+    *("numerics", "chunk", "q_len", "left_pad", "reuse", "batch", "lengths", "context", "timeout"),
 )
 """The keys that one probe has one value of: what may stand under ``matrix:``."""
 

@@ -19,9 +19,6 @@ Problem = tuple[Where, Text]
 MOST_PROBLEMS = 10
 """Shown at once."""
 
-_LATER = frozenset(("numerics",))
-"""Names that the design fixes and this version does not have yet: an answer to them must not be a guess at a typo."""
-
 
 def schema_text() -> str:
     """The schema as it ships: JSON, draft-07."""
@@ -145,8 +142,6 @@ def _explained(error: Any, root: Node, path: Path) -> Iterator[Problem]:
 
 
 def _unknown(key: str, valid: Sequence[str]) -> Text:
-    if key in _LATER:
-        return text("schema.later")
     if near := nearest(key, valid):
         return text("schema.unknown_key", near=near)
     return text("schema.unknown_key_of", names=one_of(valid))
@@ -188,8 +183,6 @@ def _expected(rule: str, limit: Any, value: Any) -> Text:  # noqa: PLR0911
 
 
 def _not_among(valid: list[str], value: Any) -> Text:
-    if isinstance(value, str) and value in _LATER:
-        return text("schema.later_value", value=value, names=one_of(valid))
     near = nearest(value, valid) if isinstance(value, str) else ""
     expected = as_text(valid[0]) if len(valid) == 1 else text("schema.one_of", names=one_of(valid))
     return _wanted(expected, value, near)

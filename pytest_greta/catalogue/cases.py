@@ -108,11 +108,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "unknown key; expected one of {names}",
         "clave desconocida; se esperaba una de {names}",
     ),
-    "schema.later": ("not in this version of pytest-greta", "no está en esta versión de pytest-greta"),
-    "schema.later_value": (
-        "{value} is not in this version of pytest-greta; expected one of {names}",
-        "{value} no está en esta versión de pytest-greta; se esperaba uno de {names}",
-    ),
     "schema.expected": (
         "expected {expected}, got {got}{hint}",
         "se esperaba {expected}, se encontró {got}{hint}",

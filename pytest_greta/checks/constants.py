@@ -21,6 +21,9 @@ u (a reciprocal that is off by one, a rescale), and attention chains twice as ma
 GAIN_LEANS = 0.01
 """A stage leans where the sign test gives less, after Holm. Printed, so that 1 in 100 healthy runs may show one."""
 
+GAIN_FLAGGED = 3.0
+"""Elements expected beyond their bound at the smallest gain that counts as seen: that none is has probability e^-3."""
+
 U = 2.0**-24
 """Unit roundoff of float32, in which every stage computes unless it declares otherwise."""
 

@@ -44,6 +44,28 @@ class Pattern:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What one declared rounding of a phase costs at one stage: its bound over the bound without the declaration, at
+    the median element and at the one with the largest rho."""
+
+    phase: str
+    stage: str
+    name: str
+    value: str
+    median: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Sees:
+    """The smallest gain of all values of a stage that its check would still see; ``phase``: prefill, decode or both."""
+
+    stage: str
+    phase: str
+    gain: float
+
+
+@dataclass(frozen=True)
 class StageCheck:
     """One stage of one layer on one path, judged from its own traced input.
 

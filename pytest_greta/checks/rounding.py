@@ -26,6 +26,11 @@ def _half_ulp(magnitude: Float64, dtype: DType) -> tuple[Float64, Float64]:
     return power, power * dtype.u
 
 
+def half_ulp(magnitude: Float64, dtype: DType) -> Float64:
+    """Half the spacing of ``dtype`` at each magnitude >= 0."""
+    return _half_ulp(np.ascontiguousarray(magnitude), dtype)[1]
+
+
 def overflow_threshold(dtype: DType) -> float:
     """The smallest magnitude that rounds beyond the largest finite value."""
     largest = np.array([dtype.max])

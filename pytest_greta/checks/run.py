@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from pytest_greta.checks.bounds import Reference
 from pytest_greta.checks.constants import BLIND_ANGLE
 from pytest_greta.checks.elsewhere import Elsewhere
 from pytest_greta.checks.judge import Group, Place, judge, judge_bytes, merge
+from pytest_greta.checks.price import PLAIN, prices, smallest_gain
 from pytest_greta.checks.provenance import provenance
-from pytest_greta.checks.result import Rounding, StageCheck
+from pytest_greta.checks.result import Price, Rounding, Sees, StageCheck
 from pytest_greta.checks.rounding import round_to, same_bytes
 from pytest_greta.checks.view import Gathered, Missing, View
-from pytest_greta.dtypes import DTYPES, Array
+from pytest_greta.dtypes import DTYPES, Array, dtype_of
 from pytest_greta.engine.spec import ModelSource, StageSpec
 from pytest_greta.result import AttentionStat
 from pytest_greta.trace.paths import PATHS, RUNS, phase_of
@@ -33,10 +35,13 @@ READS = ("k", "v", "k_after", "v_after")
 
 @dataclass(frozen=True)
 class Examination:
-    """``checks`` in the order of the stages; ``missing``: what was expected in the trace and could not be judged."""
+    """``checks`` in the order of the stages; ``missing``: what was expected in the trace and could not be judged;
+    ``prices`` and ``sees``: what the declarations cost, in the middle one of the traced layers and outside of them."""
 
     checks: tuple[StageCheck, ...]
     missing: tuple[Missing, ...]
+    prices: tuple[Price, ...] = ()
+    sees: tuple[Sees, ...] = ()
 
 
 def examine(
@@ -58,7 +63,8 @@ def examine(
         for spec in stages:
             if spec.layer == MODEL or spec.layer in trace.layers:
                 checks += walk.judge(spec)
-    return Examination(tuple(checks), tuple(dict.fromkeys(walk.view.missing)))
+    sees = (Sees(stage, phase, gain) for (stage, phase), gain in walk.sees.items())
+    return Examination(tuple(checks), tuple(dict.fromkeys(walk.view.missing)), tuple(walk.prices), tuple(sees))
 
 
 def check_trace(
@@ -122,6 +128,9 @@ class _Walk:
         self._cause: dict[str, tuple[str, str]] = {}
         self._schedules: dict[str, Numerics | None] = {}
         self._layer = MODEL
+        self._weighed = (MODEL, trace.layers[len(trace.layers) // 2] if trace.layers else MODEL)
+        self.prices: list[Price] = []
+        self.sees: dict[tuple[str, str], float] = {}
         self._attention: dict[str, tuple[Call, AttentionReference]] = {}
         self._by_op: Mapping[str, Callable[[StageSpec], list[StageCheck]]] = {
             "embedding": self._embedding,
@@ -228,6 +237,7 @@ class _Walk:
             positions = np.concatenate([self.view.rope_positions(f.path, f.positions) for f in found])
             angles = self._angles_of(positions, layer, x.shape[-1], numerics)
             judged = self._judge(spec, ref.rope(x, angles, layer, self.act, numerics), found)
+            self._price(spec, found, numerics, partial(ref.rope, x, angles, layer, self.act))
             blind = positions[(angles.bound > BLIND_ANGLE).any(axis=-1)]
             if len(blind):
                 note = f"no power from position {blind.min()} on: the float32 angle itself is off by a radian there"
@@ -302,8 +312,11 @@ class _Walk:
             call, both = self._attention[path]
             numerics = self.numerics[path]
             statistical = numerics.acc_round == "rne" and (spec.stage == "lse" or not numerics.rounds_p)
-            reference = both.lse if spec.stage == "lse" else both.out
+            reference = _of(spec, both)
             checks += [self._explained(c, call) for c in self._rows(spec, path, tap, call, reference, statistical)]
+            if path in RUNS and np.array_equal(call.positions, tap.positions):
+                own = Gathered(path, tap.positions, tap.values, ())
+                self._price(spec, [own], numerics, partial(_declaring, spec, call))
             checks += self._further(spec, path, call, reference)
             if spec.stage == "attn_out":
                 checks += self._by_schedule(spec, path, tap, call)
@@ -396,6 +409,24 @@ class _Walk:
         cause, note = self._cause[place]
         return replace(check, cause=cause, note=note) if cause else check
 
+    def _price(
+        self,
+        spec: StageSpec,
+        found: Sequence[Gathered],
+        numerics: Numerics,
+        make: Callable[[Numerics], Reference],
+    ) -> None:
+        """What the library's declarations cost here. Without a soft cap no tanh is computed."""
+        if spec.layer not in self._weighed:
+            return
+        if not self.config.layers[spec.layer].softcap:
+            numerics = replace(numerics, tanh_rel=PLAIN.tanh_rel)
+        stored = _stack([f.stored for f in found])
+        for phase in dict.fromkeys(phase_of(f.path) for f in found):
+            known = {(p.phase, p.stage, p.name) for p in self.prices}
+            priced = prices(make, numerics, spec.stage, phase, stored)
+            self.prices += [p for p in priced if (p.phase, p.stage, p.name) not in known]
+
     # -- small helpers ---------------------------------------------------------------------------------------------
 
     def _place(self, spec: StageSpec, values: Array) -> Place:
@@ -431,7 +462,19 @@ class _Walk:
             )
         if reference.y.shape != stored.shape:
             reference = reference.map(lambda x: x.reshape(stored.shape))
+        phases = {phase_of(f.path) for f in found}
+        key = (spec.stage, phases.pop() if len(phases) == 1 else "both")
+        if spec.layer in self._weighed and key not in self.sees:  # a stage's own rows come before further calls
+            self.sees[key] = smallest_gain(reference, dtype_of(stored))
         return judge(reference, stored, [f.group for f in found], self._place(spec, stored), statistical=statistical)
+
+
+def _declaring(spec: StageSpec, call: Call, numerics: Numerics) -> Reference:
+    return _of(spec, replace(call, numerics=numerics).reference())
+
+
+def _of(spec: StageSpec, both: AttentionReference) -> Reference:
+    return both.lse if spec.stage == "lse" else both.out
 
 
 def _named(check: StageCheck, part: str) -> StageCheck:

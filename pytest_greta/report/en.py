@@ -150,6 +150,29 @@ CATALOGUE: dict[str, str] = {
     "failure.where_model": "outside the layers",
     "failure.compared": "{stages} stages, {rows} rows, {elements} elements compared; weights: {weights}",
     "failure.canary": "canary: {canary}; cache kept by: {cache}",
+    # declarations and their price
+    "declared.price": (
+        "{phase} declares {name} {value}: the bound of {stage} is {median} times as wide (median; {worst} at its worst "
+        "element)"
+    ),
+    "declared.widest": (
+        "{library} declares {name} {value} in {phase}: bounds up to {median} times as wide ({stage}, median)"
+    ),
+    "declared.sees": "smallest gain that would be seen: {gains}",
+    "report.prices": "What the declarations cost",
+    "report.price_note": (
+        "The bound with the declaration over the bound without it: the median over the checked elements of the middle "
+        "layer, and the same at the element of the largest rho. A declaration is believed as far as its range goes: "
+        "what it excuses, no check sees."
+    ),
+    "report.sees": "Smallest gain seen",
+    "report.sees_note": (
+        "A gain common to all values of a stage, of which 3 elements are expected beyond their bound, by the case's "
+        "type: from the most to the least sensitive probe. Smaller ones pass."
+    ),
+    "word.declaration": "declaration",
+    "word.value": "value",
+    "word.at_worst": "at the worst",
     # the faults that the harness plants by itself, and reruns of suspects
     "canary.off": "off",
     "canary.inject": "none, the injected fault is its own proof",
@@ -199,6 +222,9 @@ CATALOGUE: dict[str, str] = {
     "breach.not_judged": "path {path}, layer {layer}: stage {stage} was traced and could not be judged",
     "breach.fault_not_planted": (
         "the fault {fault} changed nothing: its layer, head, position, phase or magnitude leaves all arguments alike"
+    ),
+    "breach.declares_less": (
+        "{library} declares {declared} bits in {phase}, and the case asks for {name}: {least} at least"
     ),
     "breach.canary_missed": (
         "canary: the fault {fault} was planted in layer {layer} ({phase}), due at {stage}; found: {said}. The verdict "

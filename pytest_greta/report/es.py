@@ -155,6 +155,29 @@ CATALOGUE: dict[str, str] = {
     "failure.where_model": "fuera de las capas",
     "failure.compared": "{stages} etapas, {rows} filas, {elements} elementos comparados; pesos: {weights}",
     "failure.canary": "canario: {canary}; caché a cargo de: {cache}",
+    # declaraciones y lo que cuestan
+    "declared.price": (
+        "{phase} declara {name} {value}: la cota de {stage} es {median} veces más ancha (mediana; {worst} en su peor "
+        "elemento)"
+    ),
+    "declared.widest": (
+        "{library} declara {name} {value} en {phase}: cotas hasta {median} veces más anchas ({stage}, mediana)"
+    ),
+    "declared.sees": "menor ganancia que se vería: {gains}",
+    "report.prices": "Lo que cuestan las declaraciones",
+    "report.price_note": (
+        "La cota con la declaración sobre la cota sin ella: la mediana de los elementos revisados de la capa del "
+        "medio, y lo mismo en el elemento de mayor rho. A una declaración se le cree hasta donde llega su rango: lo "
+        "que excusa, ninguna revisión lo ve."
+    ),
+    "report.sees": "Menor ganancia visible",
+    "report.sees_note": (
+        "Ganancia común a todos los valores de una etapa con la que se esperan 3 elementos fuera de su cota, por tipo "
+        "del caso: de la sonda más sensible a la menos sensible. Las menores pasan."
+    ),
+    "word.declaration": "declaración",
+    "word.value": "valor",
+    "word.at_worst": "en el peor",
     # los fallos que planta el propio arnés, y las repeticiones de lo sospechoso
     "canary.off": "apagado",
     "canary.inject": "ninguno, el fallo inyectado es su propia prueba",
@@ -212,6 +235,9 @@ CATALOGUE: dict[str, str] = {
     "breach.not_judged": "camino {path}, capa {layer}: la etapa {stage} se trazó y no se pudo juzgar",
     "breach.fault_not_planted": (
         "el fallo {fault} no cambió nada: su capa, cabeza, posición, fase o magnitud deja cada argumento como estaba"
+    ),
+    "breach.declares_less": (
+        "{library} declara {declared} bits en {phase}, y el caso pide {name}: {least} como mínimo"
     ),
     "breach.canary_missed": (
         "canario: se plantó el fallo {fault} en la capa {layer} ({phase}), que debía verse en {stage}; se halló: "

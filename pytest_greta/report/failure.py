@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_greta.checks.result import StageCheck, Worst
 from pytest_greta.report import pick
+from pytest_greta.report.declared import price_lines
 from pytest_greta.report.messages import Lang, Term, known, languages, prose, say, translate, truth
 from pytest_greta.report.notes import note_text
 from pytest_greta.report.proof import canary_text, p_text, rerun_text
@@ -240,6 +241,7 @@ def _evidence(result: ProbeResult, lang: Lang) -> list[str]:
     if not evidence.kernels:
         said += prose("failure.no_kernels", lang)
     said += [kernel_text(row, lang) for row in evidence.kernels]
+    said += price_lines(result, lang)
     for each in zip(*(way_texts(result.verdict, language) for language in languages(lang)), strict=True):
         said += dict.fromkeys(each)
     said += [line for rerun in evidence.reruns for line in rerun_text(rerun).lines(lang)]

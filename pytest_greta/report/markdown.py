@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_greta.hypotheses import over_run
 from pytest_greta.report import pick
+from pytest_greta.report.declared import declared
 from pytest_greta.report.hypotheses import hypotheses
 from pytest_greta.report.md import block, code, escape, paragraph, table
 from pytest_greta.report.measured import attention, environment, hashes, indicators
@@ -65,7 +66,7 @@ def final_report(
         _conclusion,
         _recommendation,
         _reproduce,
-        environment,
+        lambda r, la: environment(r, la) + declared(r, la),
     )
     for index, section in enumerate(sections, 1):
         lines += [f"## {index}. {say(f'report.{index}', lang)}", ""]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_greta.hypotheses import over_run
 from pytest_greta.report import pick
+from pytest_greta.report.declared import widest
 from pytest_greta.report.messages import Lang, languages, prose, say, translate
 from pytest_greta.report.notes import note_text
 from pytest_greta.report.proof import canary_lines, figures, rerun_text
@@ -54,6 +55,8 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
         add("hypothesis.faults")
     for key, values in figures(test):
         add(key, indent="", **values)
+    for priced in widest(results)[:SHOWN]:
+        add("declared.widest", indent="", **priced)
     for key, values in canary_lines(results):
         add(key, indent="", **values)
     lines += _not_run(results, lang, width)

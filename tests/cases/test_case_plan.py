@@ -16,7 +16,7 @@ SETTINGS = {
     "model": "synthetic", "backend": "cpu", "dtype": "f32", "kv_dtype": "f32", "seed": 1, "layers": "all",
     "page_size": 0, "steps": 1, "gemm": "blas",
     "chunk": None, "q_len": 1, "left_pad": 0, "reuse": None, "batch": (), "lengths": None,
-    "schedule": {}, "contract": {}, "context": None, "timeout": None,
+    "schedule": {}, "contract": {}, "numerics": {}, "context": None, "timeout": None,
 }  # fmt: skip
 
 
