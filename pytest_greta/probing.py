@@ -28,7 +28,7 @@ from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import declares_less, gather, must_hold
-from pytest_greta.faults.kinds import BY_NAME
+from pytest_greta.faults.kinds import planted_in
 from pytest_greta.result import AttentionStat, ProbeResult, to_plain
 from pytest_greta.settings import RunSettings
 from pytest_greta.texts import text
@@ -67,7 +67,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     plan = _plan(probe, source, settings)
     # a path given as an option is relative to where pytest was started, not to the case file
     spec = {"library": Path(settings.library).absolute()} if settings.library else wanted["backend"]
-    in_kernel = case.inject is not None and BY_NAME[case.inject.fault].planted == "kernel"
+    in_kernel = case.inject is not None and planted_in(case.inject) == "kernel"
     try:
         backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
     except UnknownBackend as error:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
 
-from pytest_greta.catalogue import backends, cases, models, plugin, selftest
+from pytest_greta.catalogue import backends, cases, faults, models, plugin, selftest
 
 TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {**plugin.TEXTS, **cases.TEXTS, **models.TEXTS, **backends.TEXTS, **selftest.TEXTS}
+    {**plugin.TEXTS, **cases.TEXTS, **models.TEXTS, **backends.TEXTS, **faults.TEXTS, **selftest.TEXTS}
 )
 
 

@@ -124,6 +124,11 @@ class NativeBackend:
         self._require_twin()
         self._library.check(self._library.lib.greta_fault_clear())
 
+    def fault_fired(self) -> int:
+        """Attention calls since ``set_fault`` of which the fault changed at least one byte."""
+        self._require_twin()
+        return int(self._library.lib.greta_fault_fired())
+
     def _require_twin(self) -> None:
         if not self._library.exports("greta_fault_set"):
             raise BackendError("GRETA_UNSUPPORTED", text("native.not_a_twin", path=self.path))

@@ -10,7 +10,7 @@ from pytest_greta.cases.expectations import expectations, problems_of
 from pytest_greta.cases.model import Case, CaseError, Inject, Prompt, Suite, Where
 from pytest_greta.cases.schema import Problem, key_label, nearest, one_of, raise_for
 from pytest_greta.cases.yaml_ import Node, read_text
-from pytest_greta.faults.kinds import BY_NAME, KINDS
+from pytest_greta.faults.kinds import BY_NAME, KINDS, used_by
 from pytest_greta.texts import Text, as_text, join, text
 
 SETTINGS: tuple[str, ...] = (
@@ -55,13 +55,16 @@ def inject_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         yield "fault", text("case.unknown_fault", fault=fault, faults=one_of(KINDS), near=nearest(fault, KINDS))
         return
     for key in ("stage", "head", "position"):
-        if key in values and key not in kind.uses:
+        if key in values and key not in used_by(kind, values.get("stage")):
             users = one_of(k.name for k in BY_NAME.values() if key in k.uses)
             yield key, text("case.fault_without", fault=fault, key=key, users=users)
     stage = values.get("stage")
     if "stage" in kind.uses and stage is not None and stage not in kind.stages:
         yield "stage", text("case.fault_stage", fault=fault, stage=stage, stages=one_of(kind.stages))
-    if values.get("magnitude") == 0:
+    if kind.choices and values.get("magnitude", kind.magnitude) not in kind.choices:
+        choices = one_of(f"{c:g}" for c in kind.choices)
+        yield "magnitude", text("case.fault_choice", fault=fault, choices=choices, got=f"{values['magnitude']:g}")
+    elif values.get("magnitude") == 0:
         yield "magnitude", text("case.fault_of_nothing", usual=f"{kind.magnitude:g}")
 
 

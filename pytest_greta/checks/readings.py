@@ -130,7 +130,7 @@ def _page(s: Suspect) -> Iterator[Reading]:
     for by in (1, -1):
         yield from through(np.roll(table, by), f"the page of the {'block before' if by > 0 else 'next block'}")
     for by in (x for step in range(1, _FARTHEST + 1) for x in (step, -step)):
-        yield from through(table + by, f"page ids off by {by}")
+        yield from through((table + by) % count, f"page ids off by {by}")
     for bits in range(1, int(table.max()).bit_length()):
         yield from through(table % (1 << bits), f"page ids cut to {bits} bits")
     if s.lse is not None and not s.lse_right and s.own.options.alibi is None:

@@ -140,7 +140,9 @@ class Decoder:
         return x.astype(self.act.numpy)
 
     def _matmul(self, x: Array, name: str) -> F32Array:
-        w, x32 = self.weights[name], np.ascontiguousarray(x, dtype=np.float32)
+        return self._product(np.ascontiguousarray(x, dtype=np.float32), self.weights[name])
+
+    def _product(self, x32: F32Array, w: F32Array) -> F32Array:
         if self.gemm == "blas":
             y: F32Array = x32 @ w.T
             return y

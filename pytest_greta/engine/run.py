@@ -30,11 +30,16 @@ from pytest_greta.engine.decoder import Decoder, Gemm
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.engine.ways import Call, Layout, Reuse, Segment, Ways
+from pytest_greta.faults.engine import EnginePlant, plants_engine
+from pytest_greta.faults.kernel import fired, plants_kernel
 from pytest_greta.faults.plant import PlantedSession, PlantedWeights, plants_session, plants_weights
 from pytest_greta.trace.records import KernelRun, Key, PathName, PathTrace, Tap, Trace
 
-SLACK = 2
+SLACK = 3
 """Rows a session holds beyond the run: a length that is one too long must reach a row, not an error."""
+
+POISONED = 2
+"""Of these rows, the last: their V is NaN."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,8 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "run_seconds": time.perf_counter() - started,
         **run.page_facts(),
     }
-    if plan.inject is not None and (plants_weights(plan.inject) or plants_session(plan.inject)):
-        facts |= {"fault": plan.inject.fault, "fault_fired": plan.inject in run.fired}
+    if plan.inject is not None:
+        facts |= {"fault": plan.inject.fault, "fault_fired": run.fault_fired}
     if plan.canary:
         facts["canary_fired"] = [fault in run.fired for fault in plan.canary]
     return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
@@ -191,17 +196,28 @@ class _Run:
         self.fired: set[Inject] = set()
         """The faults that changed what was passed on."""
         self._before = Beside(self.layers)
+        self._engine_plant = EnginePlant(plan.inject) if plan.inject and plants_engine(plan.inject) else None
         self._full: tuple[Completed, Layout, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Layout] | None = None
 
     def close(self) -> None:
         self._open.close()
 
+    @property
+    def fault_fired(self) -> bool:
+        """Whether the case's fault changed anything at all."""
+        if self._engine_plant is not None:
+            return self._engine_plant.fired
+        if self.plan.inject is not None and plants_kernel(self.plan.inject):
+            return fired(library.backend for library in self.libraries.values())
+        return self.plan.inject in self.fired
+
     # -- the four paths ------------------------------------------------------------------------------------------
 
     def full(self) -> PathTrace:
         """prefill(N + steps), in one call."""
         session, layout = self._session("prefill"), self._layout()
+        self._poison(session, layout)
         path = _Path("full", self.libraries["prefill"].description, session, self._tracer("prefill", self.full_rows))
         self._run(path, layout, [Segment("prefill", 0, len(self.ids))])
         trace = path.trace(self.ids, Beside(self.layers).read(session, layout))
@@ -211,6 +227,7 @@ class _Run:
     def prefix(self) -> PathTrace:
         """prefill(N) in the case's own way, whose cache the decode path goes on with."""
         session, layout = self._session("prefill"), self._layout()
+        self._poison(session, layout)
         path = _Path(
             "prefix", self.libraries["prefill"].description, session, self._tracer("prefill", self.prefix_rows)
         )
@@ -288,6 +305,21 @@ class _Run:
         self._before.rolled_back(session, layout, reuse)
         session.kv_trim(len(self.plan.ways.companions), self.plan.ways.left_pad + reuse.prefix)
         self.reused = reuse.prefix
+        self._poison(session, layout)
+
+    def _poison(self, session: Completed, layout: Layout) -> None:
+        """NaN as V in rows behind the probed sequence, which no call of the run writes: a kernel that goes on to the
+        end of its tile with a weight of 0 must show it. Their K is zero, as in rows that nobody wrote, so that lse
+        still tells how many keys a kernel took by mistake; and a paged cache has none, so that the output does where
+        a kernel took another page."""
+        if self.block_table is not None:
+            return
+        c = self.config
+        batch = layout.behind(c.max_len - POISONED, POISONED)
+        k = np.zeros((POISONED, c.n_kv_heads, c.head_dim_qk), self.act.numpy)
+        v = np.full((POISONED, c.n_kv_heads, c.head_dim_v), np.nan, self.act.numpy)
+        for layer in range(c.n_layers):
+            session.kv_write(layer, batch, k, v)
 
     def _forward(self, session: Completed, tracer: Tracer, call: Call) -> NDArray[np.float32]:
         plan, config, weights = self.plan, self.source.config, self.source.weights
@@ -300,7 +332,8 @@ class _Run:
                 weights = planted[fault] = PlantedWeights(weights, fault, config)
             elif plants_session(fault):
                 target = planted[fault] = PlantedSession(target, fault, config)
-        decoder = Decoder(config, weights, target, self.act, plan.gemm, tracer)
+        new_decoder = self._engine_plant.decoder if self._engine_plant else Decoder
+        decoder = new_decoder(config, weights, target, self.act, plan.gemm, tracer)
         logit_rows = {int(call.rows[-1])} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
         logits = decoder.forward(call, logit_rows)
         session.sync()
@@ -329,6 +362,7 @@ class _Run:
         if self.libraries["prefill"] is self.libraries["decode"]:
             return session
         other = self._session("decode")
+        self._poison(other, layout)
         for layer in range(self.source.config.n_layers):
             for seq, length in enumerate(layout.lengths(rows)):
                 if length:

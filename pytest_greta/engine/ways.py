@@ -146,6 +146,17 @@ class Layout:
         """Slots in use, by sequence, with ``rows`` rows of the probed one."""
         return [*self._companions, self.ways.left_pad + rows]
 
+    def behind(self, first: int, count: int) -> Batch:
+        """Slots first .. first + count - 1 of the probed sequence in a contiguous cache, beyond those of its calls."""
+        slots = np.arange(first, first + count, dtype=np.int32)
+        return Batch(
+            cu_q=np.array([0, count], np.int32),
+            kv_len=np.array([first + count], np.int32),
+            positions=np.maximum(slots - self.ways.left_pad, 0),
+            slots=slots,
+            seq_ids=np.array([len(self.ways.companions)], np.int32),
+        )
+
     def _grow(self, segment: Segment) -> list[tuple[int, int, int]]:
         """(sequence, its length after the call, new rows) of each companion that takes part."""
         grown = []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, cast, runtime_checkable
 
 from pytest_greta.backends.base import AttentionBackend, Unsupported
 from pytest_greta.cases.model import Inject
-from pytest_greta.faults.plant import magnitude
+from pytest_greta.faults.kinds import BY_NAME, magnitude, planted_in, stage_of
 from pytest_greta.texts import text
 
 PHASES = {"prefill": 0, "decode": 1, "both": -1}
@@ -22,6 +22,22 @@ class FaultyTwin(Protocol):
     def set_fault(self, kind: str, phase: int, layer: int, head: int, position: int, magnitude: float) -> None: ...
 
     def clear_fault(self) -> None: ...
+
+    def fault_fired(self) -> int: ...
+
+
+def plants_kernel(fault: Inject) -> bool:
+    return planted_in(fault) == "kernel"
+
+
+def name_in_twin(fault: Inject) -> str:
+    """The twin has one name for each stage of a kind: ``gain_lse``."""
+    return f"{fault.fault}_{stage_of(fault)}" if BY_NAME[fault.fault].stages else fault.fault
+
+
+def fired(backends: Iterable[AttentionBackend]) -> bool:
+    """Whether the fault that is set changed a byte of any result."""
+    return any(isinstance(backend, FaultyTwin) and backend.fault_fired() > 0 for backend in backends)
 
 
 @contextlib.contextmanager
@@ -40,7 +56,7 @@ def armed(backends: Sequence[AttentionBackend], fault: Inject) -> Iterator[None]
     try:
         for twin in twins:
             twin.set_fault(
-                fault.fault,
+                name_in_twin(fault),
                 PHASES[fault.phase],
                 number(fault.layer),
                 number(fault.head),

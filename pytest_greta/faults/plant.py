@@ -1,5 +1,5 @@
 """Argument faults: planted by the harness between tap and call, so that they work on any library and no tap sees
-them."""
+them. And faults of weights: the engine is handed another matrix."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_greta.backends.base import Array, AttentionSession, Batch, Phase
+from pytest_greta.backends.base import Array, AttentionSession, Batch, LayerConfig, Phase
 from pytest_greta.cases.model import Inject
+from pytest_greta.dtypes import DTYPES
+from pytest_greta.engine.rope import rotate
 from pytest_greta.engine.spec import ModelConfig, Weights
-from pytest_greta.faults.kinds import BY_NAME
+from pytest_greta.faults.kinds import magnitude, planted_in, stage_of
 
 _WEIGHT_OF = {
     "q_proj": "layers.{}.q",
@@ -26,16 +28,11 @@ _WEIGHT_OF = {
 
 
 def plants_session(fault: Inject) -> bool:
-    return BY_NAME[fault.fault].planted == "argument"
+    return planted_in(fault) == "argument"
 
 
 def plants_weights(fault: Inject) -> bool:
-    return BY_NAME[fault.fault].planted == "weights"
-
-
-def magnitude(fault: Inject) -> float:
-    """As the case says, or the kind's default."""
-    return BY_NAME[fault.fault].magnitude if fault.magnitude is None else fault.magnitude
+    return planted_in(fault) == "weights"
 
 
 class PlantedSession:
@@ -44,18 +41,25 @@ class PlantedSession:
 
     def __init__(self, inner: AttentionSession, fault: Inject, model: ModelConfig) -> None:
         self._inner, self._fault, self._model = inner, fault, model
-        self._kind, self._magnitude = fault.fault, magnitude(fault)
+        self._kind, self._stage, self._magnitude = fault.fault, stage_of(fault), magnitude(fault)
         self.fired = False
         """Whether any argument that was passed on differs from the one that came in."""
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         if self._hits("rope_pos", layer):
             batch = replace(batch, positions=self._planted(batch.positions, self._shifted(batch.positions)))
+        elif self._hits("rope_table", layer) or self._hits("rope_apply", layer) or self._hits_gain("q_rope", layer):
+            self._turn_otherwise(layer, phase, batch, q, k)
+            return
         self._inner.rope(layer, phase, batch, q, k)
 
     def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
         if self._hits("kv_slot", layer):
             batch = replace(batch, slots=self._planted(batch.slots, self._shifted(batch.slots)))
+        elif self._hits("dtype_mix", layer):
+            k, v = (self._planted(x, self._of_rows(batch.slots, x, as_another_type(x))) for x in (k, v))
+        elif self._hits_gain("kv_write", layer):
+            k = self._planted(k, self._low_bit(batch, k))
         self._inner.kv_write(layer, batch, k, v)
 
     def attend(
@@ -79,15 +83,71 @@ class PlantedSession:
     def _hits(self, kind: str, layer: int) -> bool:
         return self._kind == kind and self._fault.layer in (None, layer)
 
+    def _hits_gain(self, stage: str, layer: int) -> bool:
+        return self._hits("gain", layer) and self._stage == stage
+
     def _planted(self, given: Array, spoiled: Array) -> Array:
         """``spoiled``, and whether it is."""
-        self.fired = self.fired or not np.array_equal(given, spoiled)
+        self.fired = self.fired or given.tobytes() != spoiled.tobytes()
         return spoiled
+
+    def _of_rows(self, rows: NDArray[np.int32], given: Array, spoiled: Array) -> Array:
+        """``spoiled`` in the row of ``fault.position`` alone, where the case names one."""
+        if self._fault.position is None:
+            return spoiled
+        chosen = (rows == self._fault.position).reshape(-1, *[1] * (given.ndim - 1))
+        result: Array = np.where(chosen, spoiled, given)
+        return result
 
     def _shifted(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
         """``values`` + magnitude; only that of ``fault.position`` where the case names one."""
-        where = True if self._fault.position is None else values == self._fault.position
-        return np.where(where, values + np.int32(self._magnitude), values).astype(np.int32)
+        return self._of_rows(values, values, (values + np.int32(self._magnitude)).astype(np.int32))
+
+    # -- RoPE --------------------------------------------------------------------------------------------------------
+
+    def _turn_otherwise(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
+        """q and k as they should be turned, then what the fault makes of them, each where the case wants it."""
+        given = q.copy(), k.copy()
+        self._inner.rope(layer, phase, batch, q, k)
+        if self._kind == "rope_apply" and self._magnitude == 1:
+            spoiled = q.copy(), k.copy()
+            self._inner.rope(layer, phase, batch, *spoiled)
+        else:
+            table = self._table(layer)
+            if table == self._model.layers[layer]:
+                return  # turned by the same table, though perhaps not to the last bit
+            spoiled = rotate(given[0], batch.positions, table), rotate(given[1], batch.positions, table)
+        for x, wrong, stage in zip((q, k), spoiled, ("q_rope", "k_rope"), strict=True):
+            if self._kind == "gain" or self._fault.stage in (None, stage):
+                x[...] = self._planted(x, self._of_rows(batch.positions, x, wrong))
+
+    def _table(self, layer: int) -> LayerConfig:
+        """How the layer is turned in place of its own way."""
+        own = self._model.layers[layer]
+        if self._kind == "gain":
+            return replace(own, rope_base=own.rope_base * (1.0 + self._magnitude))
+        if own.rope_style == "none":
+            return own
+        if self._kind == "rope_apply":
+            if self._magnitude == -1:
+                return replace(own, rope_style="none")
+            return replace(own, rope_style="interleaved" if own.rope_style == "half" else "half")
+        that = self._model.layers[(layer + int(self._magnitude)) % self._model.n_layers]
+        switched = replace(own, rope_base=that.rope_base, rope_factors=that.rope_factors, rotary_dim=that.rotary_dim)
+        return replace(own, rope_factors=None) if switched == own else switched
+
+    # -- cache and heads ---------------------------------------------------------------------------------------------
+
+    def _low_bit(self, batch: Batch, k: Array) -> Array:
+        """One element of one row and kv head, ``magnitude`` units in the last place off. The row is ``fault.position``
+        or the call's last; which of its elements depends on the row, so that a study meets all of them."""
+        rows = np.flatnonzero(batch.slots == self._fault.position) if self._fault.position is not None else [-1]
+        spoiled: Array = k.copy()
+        for row in rows:
+            head = 0 if self._fault.head is None else self._fault.head // self._model.group
+            element = int(batch.slots[row]) % k.shape[-1]
+            spoiled[row, head].view(f"i{k.dtype.itemsize}")[element] += int(self._magnitude)
+        return spoiled
 
     def _head_order(self) -> NDArray[np.intp]:
         """The order in which the library must see the query heads so that each meets the kv head ``magnitude`` further
@@ -125,13 +185,26 @@ class PlantedSession:
         self._inner.close()
 
 
+_ANOTHER_TYPE = {"f32": "bf16", "f16": "bf16", "bf16": "fp8_e4m3fn"}
+
+
+def as_another_type(x: Array) -> Array:
+    """``x`` as whoever takes its buffer for one of another type leaves it: rounded to that type, and back."""
+    name = next(name for name, dtype in DTYPES.items() if dtype.numpy == x.dtype)
+    other = DTYPES[_ANOTHER_TYPE[name]]
+    narrow = x.astype(np.float32)
+    if not other.has_inf:
+        narrow = np.clip(narrow, -other.max, other.max)
+    with np.errstate(over="ignore"):
+        return narrow.astype(other.numpy).astype(np.float32).astype(x.dtype)
+
+
 class PlantedWeights:
     """``Weights`` of which one matrix is another. The checks read the checkpoint, not this."""
 
     def __init__(self, inner: Weights, fault: Inject, model: ModelConfig) -> None:
         self._inner, self._fault, self._layers = inner, fault, model.n_layers
-        stage = fault.stage or BY_NAME[fault.fault].stages[0]
-        self._template = _WEIGHT_OF[stage]
+        self._template = _WEIGHT_OF[stage_of(fault)]
         self._spoiled: dict[str, NDArray[Any]] = {}
         self.fired = False
         """Whether any matrix that was handed out differs from the checkpoint's."""

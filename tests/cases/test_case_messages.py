@@ -98,7 +98,7 @@ LINE_5 = {
     "inject: {layer: 1}": (13, "key inject (case a): the key fault is missing"),
     "inject: {fault: rope_poss}": (
         21,
-        "key inject.fault (case a): unknown fault rope_poss; expected one of rope_pos, kv_slot",
+        "key inject.fault (case a): unknown fault rope_poss; expected one of w_route, in_row",
     ),
     "inject: {fault: kv_len, stage: qrope}": (36, "got 'qrope'; did you mean q_rope?"),
     "inject: {fault: kv_len, stage: zz}": (
@@ -118,10 +118,16 @@ LINE_5 = {
     ),
     "inject: {fault: rope_pos, stage: q_rope}": (
         38,
-        "key inject.stage (case a): fault rope_pos does not use stage; remove the key, or use one of w_route",
+        "key inject.stage (case a): fault rope_pos does not use stage; remove the key, or use one of w_route, "
+        "in_row, qk_norm, gemm_prec",
     ),
-    "inject: {fault: kv_len, position: 3}": (39, "use one of rope_pos, kv_slot, split_merge"),
-    "inject: {fault: rope_pos, head: 3}": (37, "use one of qk_scale, gqa_map, split_merge"),
+    "inject: {fault: kv_len, position: 3}": (39, "use one of in_row, qk_norm, gemm_prec, rope_pos"),
+    "inject: {fault: rope_pos, head: 3}": (37, "use one of kv_stale, kv_scale, layer_base, page_addr, gqa_map"),
+    "inject: {fault: gain, stage: o_proj, head: 3}": (48, "fault gain does not use head"),
+    "inject: {fault: rope_apply, magnitude: 3}": (
+        44,
+        "key inject.magnitude (case a): fault rope_apply knows the magnitudes -1, 1, 2, got 3",
+    ),
     "inject: {fault: kv_len, magnitude: 0}": (
         40,
         "key inject.magnitude (case a): a fault of magnitude 0 changes nothing; the usual one is -1",

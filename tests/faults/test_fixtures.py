@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from pytest_greta.cases.build import SETTINGS, inject_problems
+from pytest_greta.cases.model import Inject
 from pytest_greta.faults.fixtures import DTYPES, FIXTURES, Fixture
-from pytest_greta.faults.kinds import BY_NAME, KINDS
+from pytest_greta.faults.kinds import BY_NAME, KINDS, found_at
 from pytest_greta.trace.stages import STAGES
 from pytest_greta.verdict import FINDINGS, SCENARIOS, STATUSES
 
@@ -28,6 +29,9 @@ def test_a_fixture_is_what_a_case_can_say(fixture: Fixture):
     assert all(fixture.keys.values())
     assert all(fixture.inject.values())
     stated = {k: v[-1] for k, v in fixture.inject.items()} | {"fault": fixture.kind}
+    assert set(fixture.expect.stages) >= set(
+        found_at(Inject(fixture.kind, stage=fixture.inject.get("stage", [None])[0]))
+    )
     assert list(inject_problems(stated)) == []
     for key, words in WORDS.items():
         assert {v for v in fixture.inject.get(key, ()) if isinstance(v, str)} <= words
@@ -49,7 +53,7 @@ def test_a_magnitude_is_drawn_or_chosen(fixture: Fixture):
 def test_an_expectation_uses_the_words_of_a_verdict(fixture: Fixture):
     expect = fixture.expect
     assert expect.status in STATUSES
-    assert expect.scenario in SCENARIOS
+    assert expect.scenario in (*SCENARIOS, "")
     assert set(expect.finding) <= set(FINDINGS)
     assert expect.stages
     assert set(expect.stages) <= set(STAGES)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from pytest_greta.cases.model import Inject
+from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
 from pytest_greta.faults.kinds import BY_NAME, KINDS
-from pytest_greta.faults.plant import PlantedSession, PlantedWeights
+from pytest_greta.faults.plant import PlantedSession, PlantedWeights, as_another_type
 from pytest_greta.trace.records import Trace
 from pytest_greta.trace.stages import order
 from tests.support.plain import PlainBackend
@@ -136,19 +137,78 @@ def first_difference(left: Trace, right: Trace) -> tuple[int, str, str]:
         ("qk_scale", "lse"),
         ("gqa_map", "lse"),
         ("w_route", "q_proj"),
+        ("rope_apply", "q_rope"),
+        ("dtype_mix", "kv_write"),
+        ("gain:q_rope", "q_rope"),
+        ("gain:kv_write", "kv_write"),
+        ("in_row", "x_in"),
+        ("in_row:attn_norm", "attn_norm"),
+        ("in_row:ffn_norm", "ffn_norm"),
+        ("gemm_prec:o_proj", "o_proj"),
+        ("dtype_mix:x_in", "x_in"),
+        ("gain", "o_proj"),
     ],
 )
 def test_the_first_tap_that_changes_is_the_one_behind_the_planting(source, kind, stage, phase):
-    library = Library(PlainBackend())
-    libraries = {"prefill": library, "decode": library}
-    ids = tuple(source.tokenizer.encode("under the trace point"))
-    clean = trace_probe(source, RunPlan(ids), libraries)
-    faulty = trace_probe(source, RunPlan(ids, inject=Inject(kind, phase=phase, layer=3)), libraries)
+    kind, _, at = kind.partition(":")
+    clean, faulty = (
+        traced(source, inject) for inject in (None, Inject(kind, phase=phase, layer=3, stage=at or None, magnitude=1))
+    )
     layer, found, path = first_difference(clean, faulty)
     assert (layer, found) == (3, stage)
     assert path == ("decode" if phase == "decode" else "full")
 
 
+def traced(source, inject: Inject | None, text: str = "under the trace point") -> Trace:
+    library = Library(PlainBackend())
+    ids = tuple(source.tokenizer.encode(text))
+    return trace_probe(source, RunPlan(ids, inject=inject), {"prefill": library, "decode": library})
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "stage"),
+    [
+        ("qk_norm", "synthetic:qwen3", "q_norm"),
+        ("qk_norm:k_norm", "synthetic:qwen3", "k_norm"),
+        ("rope_table", "synthetic:qwen3", "q_rope"),
+        ("rope_table:k_rope", "synthetic:gpt-oss", "k_rope"),
+    ],
+)
+def test_kinds_that_need_a_model(kind, model, stage):
+    kind, _, at = kind.partition(":")
+    source = load_source(model)
+    clean, faulty = (traced(source, inject) for inject in (None, Inject(kind, layer=3, stage=at or None)))
+    assert first_difference(clean, faulty) == (3, stage, "decode")
+
+
+def test_a_wrong_input_row_is_the_one_before_it_of_this_sequence(source):
+    clean, faulty = (traced(source, inject) for inject in (None, Inject("in_row", "both", 2)))
+    given, taken = clean.tap("full", 1, "x_out"), faulty.tap("full", 2, "x_in")
+    assert np.array_equal(taken.row(0), given.row(0))  # there is none before it
+    assert np.array_equal(taken.row(1), given.row(0))
+    n = clean.n_prefix  # the decoded row takes one that the prefill computed
+    assert np.array_equal(faulty.tap("decode", 2, "x_in").row(n), clean.tap("prefix", 1, "x_out").row(n - 1))
+
+
+def test_the_low_bit_of_one_element_and_of_no_other(source):
+    recorder = Recorder()
+    session = PlantedSession(recorder, Inject("gain", stage="kv_write", head=5, position=2, magnitude=1), source.config)
+    k = np.arange(1, 4 * 4 * 2 + 1, dtype=np.float32).reshape(4, 4, 2)
+    seen = session._low_bit(batch(), k)
+    differs = np.argwhere(seen != k)
+    assert differs.tolist() == [[2, 2, 0]]  # query head 5 is of kv head 2; row 2 has its element 2 mod 2
+    assert seen[2, 2, 0] == np.nextafter(k[2, 2, 0], np.float32(np.inf))
+
+
+@pytest.mark.parametrize(("name", "kept"), [("f32", 2.0**-8), ("f16", 2.0**-8), ("bf16", 2.0**-4)])
+def test_another_type_keeps_its_own_bits(name, kept):
+    x = np.linspace(1.01, 1.99, 50, dtype=np.float32).astype(DTYPES[name].numpy)
+    other = as_another_type(x).astype(np.float64)
+    error = np.abs(other / x.astype(np.float64) - 1)
+    assert kept / 8 < error.max() <= kept
+
+
 def test_every_kind_is_planted_somewhere():
-    assert {BY_NAME[kind].planted for kind in KINDS} == {"argument", "weights", "kernel"}
-    assert all(BY_NAME[kind].seen_in for kind in KINDS)
+    assert {BY_NAME[kind].planted for kind in KINDS} == {"argument", "weights", "engine", "kernel"}
+    assert all(BY_NAME[kind].seen_in for kind in KINDS if kind != "gain")
+    assert len(KINDS) == 25

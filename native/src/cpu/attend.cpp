@@ -3,6 +3,7 @@
 
 #include "batch.h"
 #include "errors.h"
+#include "fault_points.h"
 #include "threads.h"
 
 namespace greta {
@@ -86,6 +87,6 @@ greta_status greta_attend(greta_session* session, int32_t layer, int32_t phase, 
     args.q = *q;
     args.out = *out;
     if (lse != nullptr) args.lse = *lse;
-    greta::run(*session, args);
+    greta::attend_planted(*session, args, greta::run);
   });
 }

@@ -3,6 +3,7 @@
 #include "batch.h"
 #include "dtypes.h"
 #include "errors.h"
+#include "fault_points.h"
 
 namespace greta {
 namespace {
@@ -56,6 +57,7 @@ void write(greta_session& session, int32_t layer, const greta_batch& batch, cons
         store_row(config, tensor_row(v, item, token, head), config.head_dim_v, own.v_scale[h],
                   session.cache.v_row(layer, page, head, offset));
       }
+      row_written(session, layer, page, offset);
       rows = std::max(rows, slot + 1);
     }
     if (config.paged) std::copy_n(pages, blocks, session.cache.table(batch.seq_ids[i]));

@@ -1,11 +1,15 @@
+/* greta_fault_set, greta_fault_clear, greta_fault_fired. */
 #include "greta_faults.h"
 
 #include <cstring>
 
 #include "errors.h"
-#include "fault_points.h"
+#include "plan.h"
 
 namespace greta {
+
+FaultPlan fault_plan;
+
 namespace {
 
 constexpr const char* names[] = {
@@ -14,21 +18,14 @@ constexpr const char* names[] = {
 #undef GRETA_FAULT_NAME
 };
 
-struct Plan {
-  int kind = -1; /* none */
-  int32_t phase = -1, layer = -1, head = -1, position = -1;
-  double magnitude = 0.0;
-};
-Plan plan;
-
-int kind_of(const char* name) {
+int32_t kind_of(const char* name) {
   if (name == nullptr) fail(GRETA_INVALID_ARGUMENT, "kind is NULL");
-  int index = 0;
+  int32_t index = 0;
   for (const char* known : names) {
     if (std::strcmp(known, name) == 0) return index;
     ++index;
   }
-  char list[256] = "";
+  char list[512] = "";
   for (const char* known : names) {
     if (*list != '\0') std::strncat(list, ", ", sizeof list - std::strlen(list) - 1);
     std::strncat(list, known, sizeof list - std::strlen(list) - 1);
@@ -40,19 +37,17 @@ void check_choice(const char* name, int32_t value, int32_t highest) {
   if (value < -1 || value > highest) fail(GRETA_INVALID_ARGUMENT, "%s is %d, expected -1 .. %d", name, value, highest);
 }
 
-bool matches(int32_t asked, int32_t actual) {
-  return asked == -1 || asked == actual;
+void plant(const FaultPlan& plan) {
+  fault_plan = plan;
+  forget_calls();
+  forget_rows();
 }
 
 }  // namespace
 
 bool planted(Fault kind, int32_t phase, int32_t layer, int32_t head, int32_t position) noexcept {
-  return plan.kind == static_cast<int>(kind) && matches(plan.phase, phase) && matches(plan.layer, layer) &&
-         matches(plan.head, head) && matches(plan.position, position);
-}
-
-double planted_magnitude() noexcept {
-  return plan.magnitude;
+  return fault_plan.is(kind) && !fault_plan.suspended && matches(fault_plan.phase, phase) &&
+         matches(fault_plan.layer, layer) && matches(fault_plan.head, head) && matches(fault_plan.position, position);
 }
 
 }  // namespace greta
@@ -64,11 +59,21 @@ greta_status greta_fault_set(const char* kind, int32_t phase, int32_t layer, int
     greta::check_choice("layer", layer, INT32_MAX);
     greta::check_choice("head", head, INT32_MAX);
     greta::check_choice("position", position, INT32_MAX);
-    greta::plan = {greta::kind_of(kind), phase, layer, head, position, magnitude};
+    greta::FaultPlan plan;
+    plan.kind = greta::kind_of(kind);
+    plan.phase = phase;
+    plan.layer = layer;
+    plan.head = head;
+    plan.position = position;
+    plan.magnitude = magnitude;
+    greta::plant(plan);
   });
 }
 
 greta_status greta_fault_clear(void) {
-  greta::plan = {};
-  return GRETA_OK;
+  return greta::guarded([] { greta::plant({}); });
+}
+
+int64_t greta_fault_fired(void) {
+  return greta::fault_plan.fired;
 }

@@ -22,6 +22,9 @@ extern "C" {
 greta_status greta_fault_set(const char* kind, int32_t phase, int32_t layer, int32_t head, int32_t position,
                              double magnitude);
 greta_status greta_fault_clear(void);
+/* Attention calls since greta_fault_set of which the fault changed at least one byte: none means that there was nothing
+ * to be found. */
+int64_t greta_fault_fired(void);
 /* cdef end */
 
 #ifdef __cplusplus

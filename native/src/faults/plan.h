@@ -1,0 +1,37 @@
+/* The one fault that is planted in this process. */
+#pragma once
+
+#include "fault_points.h"
+
+namespace greta {
+
+constexpr int32_t no_fault = -1;
+
+struct FaultPlan {
+  int32_t kind = no_fault;
+  int32_t phase = -1, layer = -1, head = -1, position = -1; /* -1: all */
+  double magnitude = 0.0;
+  bool suspended = false; /* while the right result is computed */
+  int64_t fired = 0;      /* attention calls whose result it changed */
+
+  bool is(Fault fault) const { return kind == static_cast<int32_t>(fault); }
+};
+
+extern FaultPlan fault_plan;
+
+inline bool matches(int32_t asked, int32_t actual) {
+  return asked == -1 || asked == actual;
+}
+
+/* Another fault is set: what was remembered for the one before is forgotten. */
+void forget_calls();
+void forget_rows();
+
+/* The layer's cache as it was before its rows were last rewritten: bases like those of AttendArgs, NULL where no row of
+ * it was ever written. */
+struct StaleCache {
+  const char *k, *v;
+};
+StaleCache stale_cache(const greta_session& session, int32_t layer);
+
+}  // namespace greta
