@@ -130,10 +130,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "por 1 + magnitud; en kv_write: unidades del último lugar",
     ),
     "fault.race": (
-        "a repeat of a call adds in another order",
-        "al repetir una llamada se suma en otro orden",
+        "a repeat of a call gives something else: a buffer was used before it was ready",
+        "al repetir una llamada sale otra cosa: un búfer se usó antes de estar listo",
     ),
-    "fault.race.magnitude": ("not used", "no se usa"),
+    "fault.race.magnitude": (
+        "1: another order of adding; 2: without the newest row",
+        "1: se suma en otro orden; 2: sin la fila más nueva",
+    ),
     "fault.head": (
         "{count} kinds of faults that inject: can plant",
         "{count} tipos de fallos que inject: puede plantar",

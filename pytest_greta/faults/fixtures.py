@@ -432,11 +432,18 @@ FIXTURES: tuple[Fixture, ...] = (
     ),
     Fixture(
         "race",
-        "race",
+        "race_order",
         Expected("STRUCTURAL_DRIFT", _ATTENTION, status="PASS", finding=("NONDETERMINISTIC",)),
         rows=(130, 512),
         keys={"schedule": _TILES},
         inject={"phase": ("decode",), "layer": ANY, "magnitude": (1,)},
+        dtypes=("f32",),  # the rounding to 16 bits hides most of it
+    ),
+    Fixture(
+        "race",
+        "race_newest_row",
+        Expected("", _ATTENTION, finding=("NONDETERMINISTIC",)),
+        inject={"phase": ("prefill", "decode"), "layer": ANY, "magnitude": (2,)},
     ),
 )
 """By kind in the order of ``KINDS``; names are unique."""

@@ -164,7 +164,7 @@ _ALL = (
         uses_at={"o_proj": ("stage", "position"), "q_rope": ("stage", "position")},
         found_at={"q_rope": _TURNED, "kv_read": ("lse",)},
     ),
-    Kind("race", "kernel", 1, "STRUCTURAL_DRIFT", _ATTENTION, "GRETA B3.62, llama.cpp 28058", _IN_KERNEL),
+    Kind("race", "kernel", 1, "", _ATTENTION, "GRETA B3.62, llama.cpp 28058", _IN_KERNEL, choices=(1, 2)),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in _ALL}

@@ -43,10 +43,10 @@ TABLE = {
     "tile_quant": (DRIFT, {"attn_out"}),
     "tail_nan": (MISALIGNED, {"attn_out"}),
     "gain": (None, {"o_proj", "kv_write", *TURNED, *ATTENTION}),
-    "race": (DRIFT, ATTENTION),
+    "race": (None, ATTENTION),
 }
 FINDING = {"tile_quant": ("SCHEDULE",), "race": ("NONDETERMINISTIC",)}
-"""Kinds that leave every stage within its bound: found where this finding is reported."""
+"""Kinds that may leave every stage within its bound: found where this finding is reported."""
 B3_66 = ["p0_short", "p6_len_16", "p6_len_32", "es_prompt", "code_prompt"]
 
 
@@ -124,7 +124,8 @@ def test_a_fault_expects_what_the_table_says(case: Case) -> None:
     scenario, stages = TABLE[case.inject.fault]
     expect = case.expect["kv_aligned"]
     assert case.modes == ("kv_aligned",)
-    assert expect.status == (("PASS",) if case.inject.fault in FINDING else ("KV_MISMATCH",))
+    within = case.inject.fault in FINDING and case.inject.magnitude != 2  # every stage within its bound
+    assert expect.status == (("PASS",) if within else ("KV_MISMATCH",))
     assert expect.finding == FINDING.get(case.inject.fault)
     assert scenario is None or expect.scenario == (scenario,)
     failure = expect.first_failure or {}

@@ -157,7 +157,7 @@ def test_a_tail_is_nan_where_it_is_added(twin) -> None:
 
 
 def test_a_race_shows_when_a_call_is_repeated(twin) -> None:
-    twin.set_fault("race")
+    twin.set_fault("race", magnitude=1)
     rng = np.random.default_rng(5)
     with twin.open(config(schedule={"decode": Schedule(tile=8, splits=1)})) as session:
         session.kv_write(0, batch([40], [40]), *randn_kv(rng, 40, "f32"))
@@ -167,6 +167,20 @@ def test_a_race_shows_when_a_call_is_repeated(twin) -> None:
     assert first.tobytes() == third.tobytes()
     assert np.abs(first - again).max() < 1e-5
     assert twin.fault_fired() == 1
+
+
+def test_a_race_for_the_newest_row(twin) -> None:
+    twin.set_fault("race", magnitude=2)
+    rng = np.random.default_rng(5)
+    with twin.open(config()) as session:
+        session.kv_write(0, batch([40], [40]), *randn_kv(rng, 40, "f32"))
+        q = 2 * randn(rng, (1, 4, 16), "f32")
+        first, again = (session.attend(0, "decode", batch([1], [40]), q)[0] for _ in range(2))
+        session.kv_write(0, batch([1], [40]), *(np.zeros((1, 2, 16), np.float32) for _ in range(2)))
+        twin.clear_fault()
+        missing = session.attend(0, "decode", batch([1], [40]), q)[0]
+    assert np.abs(first - again).max() > 1e-3
+    assert again.tobytes() == missing.tobytes()
 
 
 def test_tile_quant_rounds_on_the_other_tile(twin) -> None:

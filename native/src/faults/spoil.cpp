@@ -21,7 +21,7 @@ struct Spoiled {
   std::vector<Sequence> seqs;
   std::vector<std::vector<int32_t>> pages;
   std::vector<float> scales, sinks, alibi;
-  std::vector<char> v;
+  std::vector<char> k, v;
 };
 
 struct Suspended {
@@ -107,27 +107,50 @@ void other_scores(AttendArgs& args, Spoiled& to, int32_t magnitude) {
   args.alibi = next(args.alibi, to.alibi);
 }
 
+/* Where a row of K (or V) of one head lies behind the layer's base. */
+size_t place(const greta_session& session, const Sequence& seq, int32_t row, int32_t head, size_t bytes) {
+  const auto page_size = static_cast<size_t>(session.config.page_size);
+  const auto page = static_cast<size_t>(seq.pages[row / session.config.page_size]);
+  const size_t rows = page * static_cast<size_t>(session.config.n_kv_heads) + static_cast<size_t>(head);
+  return (rows * page_size + static_cast<size_t>(row) % page_size) * bytes;
+}
+
+const char* copied(const greta_session& session, const char* cache, size_t bytes, std::vector<char>& to) {
+  const Config& config = session.config;
+  to.assign(cache, cache + static_cast<size_t>(config.n_pages) * static_cast<size_t>(config.page_size) *
+                               static_cast<size_t>(config.n_kv_heads) * bytes);
+  return to.data();
+}
+
 /* tile_walk: the loop over values lags magnitude tiles behind the loop over keys. */
 void lag_values(const greta_session& session, AttendArgs& args, Spoiled& to, int32_t tiles) {
-  const Config& config = session.config;
   const size_t bytes = session.cache.v_bytes();
-  const auto place = [&](const Sequence& seq, int32_t row, int32_t head) {
-    return static_cast<size_t>(
-        session.cache.v_row(args.layer, seq.pages[row / config.page_size], head, row % config.page_size) -
-        session.cache.v_row(args.layer, 0, 0, 0));
-  };
-  to.v.assign(args.v, args.v + static_cast<size_t>(config.n_pages) * static_cast<size_t>(config.page_size) *
-                                   static_cast<size_t>(config.n_kv_heads) * bytes);
+  const char* right = args.v;
+  args.v = copied(session, right, bytes, to.v);
   for (int32_t i = 0; i < args.n_seqs; ++i) {
     const Sequence& seq = args.seqs[i];
     for (int32_t row = args.schedule.tile; row < seq.kv_len; ++row) {
       const int32_t behind = std::min(tiles, row / args.schedule.tile) * args.schedule.tile;
       for (int32_t head = 0; head < args.n_kv_heads; ++head) {
-        std::memcpy(&to.v[place(seq, row, head)], args.v + place(seq, row - behind, head), bytes);
+        std::memcpy(&to.v[place(session, seq, row, head, bytes)],
+                    right + place(session, seq, row - behind, head, bytes), bytes);
       }
     }
   }
-  args.v = to.v.data();
+}
+
+/* race, 2: the kernel starts before the newest row of each sequence is written. */
+void without_the_newest_row(const greta_session& session, AttendArgs& args, Spoiled& to) {
+  const size_t k_bytes = session.cache.k_bytes(), v_bytes = session.cache.v_bytes();
+  args.k = copied(session, args.k, k_bytes, to.k);
+  args.v = copied(session, args.v, v_bytes, to.v);
+  for (int32_t i = 0; i < args.n_seqs; ++i) {
+    const Sequence& seq = args.seqs[i];
+    for (int32_t head = 0; head < args.n_kv_heads && seq.kv_len > 0; ++head) {
+      std::memset(&to.k[place(session, seq, seq.kv_len - 1, head, k_bytes)], 0, k_bytes);
+      std::memset(&to.v[place(session, seq, seq.kv_len - 1, head, v_bytes)], 0, v_bytes);
+    }
+  }
 }
 
 /* tail_nan: the last tile goes on over rows that nobody wrote, with a weight of 0; 0 times NaN is NaN. */
@@ -215,10 +238,11 @@ void spoil(greta_session& session, AttendArgs& args, Spoiled& to) {
     case Fault::gain_attn_out: /* and V's, which the output is multiplied by before it is rounded */
       args.v_scale = scaled(args, args.v_scale, to, 1.0 + magnitude);
       return;
-    case Fault::race: /* whoever is ready first adds first: a repeat of a call walks its tiles the other way round */
-      if (calls_before(session, args) % 2 == 1) {
-        args.schedule.direction = args.schedule.direction == GRETA_REVERSE ? GRETA_FORWARD : GRETA_REVERSE;
-      }
+    case Fault::race: /* of a call that is repeated. 1: whoever is ready first adds first, so that tiles are walked the
+                         other way round; 2: the newest row is not there yet */
+      if (calls_before(session, args) % 2 == 0) return;
+      if (count == 2) return without_the_newest_row(session, args, to);
+      args.schedule.direction = args.schedule.direction == GRETA_REVERSE ? GRETA_FORWARD : GRETA_REVERSE;
       return;
     case Fault::split_merge: /* in the kernel */
     case Fault::tail_nan:    /* after it */
