@@ -14,8 +14,6 @@
 
 using Bytes = std::vector<unsigned char>;
 
-constexpr int32_t n_seqs = 3, max_len = 150;
-
 struct Case {
   int32_t act, kv, heads, kv_heads, dqk, dv, page_size;
   float q_size; /* standard deviation of the queries */
@@ -23,13 +21,20 @@ struct Case {
   int32_t window;
   float softcap;
   std::vector<float> k_scale, v_scale, sinks, alibi; /* empty: NULL */
-  int32_t q_len[n_seqs], kv_len[n_seqs], kv_start[n_seqs];
+  int32_t max_len;
+  std::vector<int32_t> q_len, kv_len, kv_start; /* by sequence */
 
+  int32_t n_seqs() const { return static_cast<int32_t>(kv_len.size()); }
   int32_t group() const { return heads / kv_heads; }
+  int32_t blocks() const { return page_size == 0 ? 0 : (max_len + page_size - 1) / page_size; }
   /* The keys that query i of a sequence sees, from the header's words: lo .. hi - 1, none where hi <= lo. */
-  int32_t hi(int32_t seq, int32_t query) const { return kv_len[seq] - q_len[seq] + query + 1; }
-  int32_t lo(int32_t seq, int32_t query) const {
-    return std::max(kv_start[seq], window == 0 ? 0 : hi(seq, query) - window);
+  int32_t hi(int32_t seq, int32_t query) const {
+    return kv_len[static_cast<size_t>(seq)] - q_len[static_cast<size_t>(seq)] + query + 1;
+  }
+  int32_t lo(int32_t seq, int32_t query) const { return first_key(seq, hi(seq, query)); }
+  /* The first of the keys that end before `end`. */
+  int32_t first_key(int32_t seq, int32_t end) const {
+    return std::max(kv_start[static_cast<size_t>(seq)], window == 0 ? 0 : end - window);
   }
 };
 
@@ -171,14 +176,71 @@ inline Case random_case(std::mt19937& rng) {
     if (!above && pick.once_in(2)) schedule.p_scale = pick.between(0.25f, 240.0f);
     if (above && fp8) c.softcap = 4.0f;
   }
-  for (int32_t i = 0; i < n_seqs; ++i) {
+  c.max_len = 150;
+  for (int32_t i = 0; i < 3; ++i) {
     const int32_t tile = c.schedule[1].tile % 97;
-    c.kv_len[i] = std::min(max_len, std::max(0, pick({1, 2, tile - 1, tile, tile + 1, 2 * tile, 2 * tile + 1, 149})));
-    c.q_len[i] = std::min(c.kv_len[i] + 2, pick({0, 1, 1, 2, 45}));
-    c.kv_start[i] = std::min(c.kv_len[i], std::max(0, pick({0, 0, 1, tile, c.kv_len[i] - 1})));
+    const int32_t kv_len =
+        std::min(c.max_len, std::max(0, pick({1, 2, tile - 1, tile, tile + 1, 2 * tile, 2 * tile + 1, 149})));
+    c.kv_len.push_back(kv_len);
+    c.q_len.push_back(std::min(kv_len + 2, pick({0, 1, 1, 2, 45})));
+    c.kv_start.push_back(std::min(kv_len, std::max(0, pick({0, 0, 1, tile, kv_len - 1}))));
   }
   c.q_len[0] = std::max(1, c.q_len[0]);
   return c;
+}
+
+constexpr int32_t n_layers = 2, layer = 1; /* the other layer is there to be mistaken for it */
+
+/* A session for the case whose cache holds NaN in every row. NULL where it cannot be opened. */
+inline greta_session* open_poisoned(const Case& c, int32_t threads) {
+  greta_layer_config layer_configs[n_layers] = {};
+  const auto pointer = [](const std::vector<float>& x) { return x.empty() ? nullptr : x.data(); };
+  greta_layer_config& own = layer_configs[layer];
+  if (c.dqk > 1) own.rope = {10000.0, GRETA_ROPE_HALF, c.dqk / 2 * 2, nullptr};
+  own.window = c.window;
+  own.softcap = c.softcap;
+  own.k_scale = pointer(c.k_scale);
+  own.v_scale = pointer(c.v_scale);
+  own.sinks = pointer(c.sinks);
+  own.alibi = pointer(c.alibi);
+  greta_config config{};
+  config.struct_size = sizeof config;
+  config.abi = GRETA_ABI_VERSION;
+  config.n_layers = n_layers;
+  config.n_heads = c.heads;
+  config.n_kv_heads = c.kv_heads;
+  config.head_dim_qk = c.dqk;
+  config.head_dim_v = c.dv;
+  config.max_seqs = c.n_seqs();
+  config.max_len = c.max_len;
+  config.page_size = c.page_size;
+  config.n_pages = c.n_seqs() * c.blocks();
+  config.act_dtype = c.act;
+  config.kv_dtype = c.kv;
+  config.threads = threads;
+  config.schedule[0] = c.schedule[0];
+  config.schedule[1] = c.schedule[1];
+  config.layers = layer_configs;
+  greta_session* session = nullptr;
+  CHECK(greta_open(&config, &session) == GRETA_OK, "%s", greta_last_error());
+  if (session == nullptr) return session;
+  const auto rows = static_cast<size_t>(c.max_len) * static_cast<size_t>(c.kv_heads) * size_of(c.kv);
+  const unsigned char nan = c.kv == GRETA_FP8_E4M3FNUZ ? 0x80 : 0xff;
+  const Bytes k(rows * static_cast<size_t>(c.dqk), nan), v(rows * static_cast<size_t>(c.dv), nan);
+  for (int32_t i = 0; i < n_layers; ++i) {
+    for (int32_t seq = 0; seq < c.n_seqs(); ++seq) {
+      CHECK(greta_kv_load(session, i, seq, 0, c.max_len, k.data(), v.data()) == GRETA_OK, "%s", greta_last_error());
+    }
+  }
+  return session;
+}
+
+/* Pages for all sequences of the case, [n_seqs, blocks], in no order; empty where the cache is contiguous. */
+inline std::vector<int32_t> shuffled_pages(const Case& c, std::mt19937& rng) {
+  std::vector<int32_t> table(static_cast<size_t>(c.n_seqs() * c.blocks()));
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
+  std::shuffle(table.begin(), table.end(), rng);
+  return table;
 }
 
 /* A session whose cache holds the visible rows of each sequence, in permuted pages, among NaN; and the call's queries.
@@ -186,17 +248,16 @@ inline Case random_case(std::mt19937& rng) {
 class Setup {
  public:
   Setup(const Case& c, std::mt19937& rng, int32_t threads) : c_(c) {
-    open(threads);
+    session = open_poisoned(c, threads);
     if (session == nullptr) return;
-    poison();
     fill(rng);
-    for (int32_t i = 0; i < n_seqs; ++i) cu_q.push_back(cu_q.back() + c.q_len[i]);
+    for (int32_t q_len : c.q_len) cu_q.push_back(cu_q.back() + q_len);
     tokens = static_cast<size_t>(cu_q.back());
-    any_.assign(tokens, 0);
+    for (size_t i = 0; i < tokens; ++i) any_.push_back(static_cast<int32_t>(i));
     q = random_tensor(c.act, tokens * heads() * dqk(), rng, c.q_size);
     batch_.cu_q = cu_q.data();
     batch_.n_tokens = cu_q.back();
-    batch_.kv_start = c.kv_start;
+    batch_.kv_start = c.kv_start.data();
     batch_.positions = batch_.slots = any_.data();
   }
   ~Setup() { greta_close(session); }
@@ -214,11 +275,17 @@ class Setup {
         greta_attend(session, layer, phase, &batch_, &q_tensor, nullptr, nullptr, &out_tensor, &lse_tensor) == GRETA_OK,
         "%s", greta_last_error());
   }
+  /* In place: q, and k [tokens, kv_heads, dim]. */
+  void rope(int32_t phase, Bytes& k) {
+    const greta_tensor q_tensor{q.data(), c_.act, static_cast<int64_t>(heads() * dqk()), c_.dqk};
+    const greta_tensor k_tensor{k.data(), c_.act, static_cast<int64_t>(c_.kv_heads) * c_.dqk, c_.dqk};
+    CHECK(greta_rope(session, layer, phase, &batch_, &q_tensor, &k_tensor) == GRETA_OK, "%s", greta_last_error());
+  }
   /* The cache of the batch's sequence i, [max_len, kv_heads, dim]. */
   void read(int32_t i, Bytes& k, Bytes& v) const {
-    k.resize(max_len * k_row());
-    v.resize(max_len * v_row());
-    greta_kv_read(session, layer, seq_ids[i], 0, max_len, k.data(), v.data());
+    k.resize(static_cast<size_t>(c_.max_len) * k_row());
+    v.resize(static_cast<size_t>(c_.max_len) * v_row());
+    greta_kv_read(session, layer, seq_ids[i], 0, c_.max_len, k.data(), v.data());
   }
   const unsigned char* query(size_t token, size_t head) const {
     return &q[(token * heads() + head) * dqk() * size_of(c_.act)];
@@ -234,75 +301,29 @@ class Setup {
   std::vector<float> lse; /* [tokens, heads] */
 
  private:
-  static constexpr int32_t layers = 2, layer = 1;
-
   size_t heads() const { return static_cast<size_t>(c_.heads); }
   size_t dqk() const { return static_cast<size_t>(c_.dqk); }
   size_t dv() const { return static_cast<size_t>(c_.dv); }
   size_t k_row() const { return static_cast<size_t>(c_.kv_heads) * dqk() * size_of(c_.kv); }
   size_t v_row() const { return static_cast<size_t>(c_.kv_heads) * dv() * size_of(c_.kv); }
 
-  void open(int32_t threads) {
-    greta_layer_config layer_configs[layers] = {};
-    const auto pointer = [](const std::vector<float>& x) { return x.empty() ? nullptr : x.data(); };
-    greta_layer_config& own = layer_configs[layer];
-    own.window = c_.window;
-    own.softcap = c_.softcap;
-    own.k_scale = pointer(c_.k_scale);
-    own.v_scale = pointer(c_.v_scale);
-    own.sinks = pointer(c_.sinks);
-    own.alibi = pointer(c_.alibi);
-    greta_config config{};
-    config.struct_size = sizeof config;
-    config.abi = GRETA_ABI_VERSION;
-    config.n_layers = layers;
-    config.n_heads = c_.heads;
-    config.n_kv_heads = c_.kv_heads;
-    config.head_dim_qk = c_.dqk;
-    config.head_dim_v = c_.dv;
-    config.max_seqs = n_seqs;
-    config.max_len = max_len;
-    config.page_size = c_.page_size;
-    blocks_ = c_.page_size == 0 ? 0 : (max_len + c_.page_size - 1) / c_.page_size;
-    config.n_pages = n_seqs * blocks_;
-    config.act_dtype = c_.act;
-    config.kv_dtype = c_.kv;
-    config.threads = threads;
-    config.schedule[0] = c_.schedule[0];
-    config.schedule[1] = c_.schedule[1];
-    config.layers = layer_configs;
-    CHECK(greta_open(&config, &session) == GRETA_OK, "%s", greta_last_error());
-  }
-
-  void poison() {
-    const unsigned char nan = c_.kv == GRETA_FP8_E4M3FNUZ ? 0x80 : 0xff;
-    const Bytes k(max_len * k_row(), nan), v(max_len * v_row(), nan);
-    for (int32_t i = 0; i < layers; ++i) {
-      for (int32_t seq = 0; seq < n_seqs; ++seq) {
-        CHECK(greta_kv_load(session, i, seq, 0, max_len, k.data(), v.data()) == GRETA_OK, "%s", greta_last_error());
-      }
-    }
-  }
-
   /* Rows from kv_start to kv_len in one call; those below kv_start stay NaN. */
   void fill(std::mt19937& rng) {
-    table_.resize(static_cast<size_t>(n_seqs * blocks_));
-    for (size_t i = 0; i < table_.size(); ++i) table_[i] = static_cast<int32_t>(i);
-    std::shuffle(table_.begin(), table_.end(), rng);
+    table_ = shuffled_pages(c_, rng);
     std::vector<int32_t> cu{0}, slots;
-    for (int32_t i = 0; i < n_seqs; ++i) {
+    for (size_t i = 0; i < c_.kv_len.size(); ++i) {
       for (int32_t slot = c_.kv_start[i]; slot < c_.kv_len[i]; ++slot) slots.push_back(slot);
       cu.push_back(static_cast<int32_t>(slots.size()));
     }
     batch_.struct_size = sizeof batch_;
-    batch_.n_seqs = n_seqs;
+    batch_.n_seqs = c_.n_seqs();
     batch_.n_tokens = cu.back();
-    batch_.max_q_len = batch_.max_kv_len = max_len;
+    batch_.max_q_len = batch_.max_kv_len = c_.max_len;
     batch_.cu_q = cu.data();
-    batch_.kv_len = c_.kv_len;
+    batch_.kv_len = c_.kv_len.data();
     batch_.positions = batch_.slots = slots.data();
     batch_.seq_ids = seq_ids;
-    batch_.block_table = blocks_ == 0 ? nullptr : table_.data();
+    batch_.block_table = table_.empty() ? nullptr : table_.data();
     const size_t rows = slots.size(), kv_heads = static_cast<size_t>(c_.kv_heads);
     Bytes k = random_tensor(c_.act, rows * kv_heads * dqk(), rng),
           v = random_tensor(c_.act, rows * kv_heads * dv(), rng);
@@ -313,7 +334,7 @@ class Setup {
   }
 
   const Case& c_;
-  int32_t blocks_ = 0, seq_ids[n_seqs] = {2, 0, 1};
+  int32_t seq_ids[3] = {2, 0, 1};
   greta_batch batch_{};
   std::vector<int32_t> table_, any_;
 };

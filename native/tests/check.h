@@ -1,15 +1,16 @@
 /* A test program in four lines: CHECK counts, finish() prints and returns the exit status. */
 #pragma once
 
+#include <atomic>
 #include <cstdio>
 
 namespace check {
 
-inline int failures = 0;
-inline long checks = 0;
+inline std::atomic<int> failures{0};
+inline std::atomic<long> checks{0};
 
 inline int finish(const char* name) {
-  std::printf("%s: %ld checks, %d failed\n", name, checks, failures);
+  std::printf("%s: %ld checks, %d failed\n", name, checks.load(), failures.load());
   return failures == 0 ? 0 : 1;
 }
 

@@ -18,17 +18,17 @@ struct Weight {
 std::map<std::array<int32_t, 3>, Weight> dumped;
 long twice = 0;
 
-struct Tally {
+struct Share {
   long all = 0, undecided = 0;
 };
-Tally tally[5]; /* by type of P */
+Share shares[5]; /* by type of P */
 
 /* The keys of one row, by split and then by tile in the order of the walk. From the words of the header and of
  * docs/concepts/numerics.md, not from the kernels. */
 std::vector<std::vector<std::vector<int32_t>>> walk_of(const Case& c, const greta_schedule& schedule, int32_t seq,
                                                        const Row& row) {
   const bool from_window = schedule.tile_origin == GRETA_ORIGIN_WINDOW, own = from_window && c.window > 0;
-  const int32_t begin = own ? row.lo : c.lo(seq, 0), end = own ? row.hi : c.kv_len[seq];
+  const int32_t begin = own ? row.lo : c.lo(seq, 0), end = own ? row.hi : c.kv_len[static_cast<size_t>(seq)];
   const auto tile_of = [&](int32_t key) { return (from_window ? key - begin : key) / schedule.tile; };
   const int32_t first = tile_of(begin), tiles = tile_of(end - 1) - first + 1;
   const int32_t each = (tiles + schedule.splits - 1) / schedule.splits;
@@ -70,7 +70,7 @@ void compare_row(const Case& c, const greta_schedule& schedule, int32_t seq, int
               found->second.m, m);
         const double low = rounded(schedule.p_dtype, x * (1.0 - ee)), high = rounded(schedule.p_dtype, x * (1.0 + ee));
         CHECK(low <= p && p <= high, "P %.9g of key %d, expected %.9g .. %.9g (x %.9g)", p, key, low, high, x);
-        Tally& count = tally[schedule.p_dtype];
+        Share& count = shares[schedule.p_dtype];
         ++count.all;
         if (low != high) ++count.undecided;
         dumped.erase(found);
@@ -86,13 +86,15 @@ void run(const Case& c, std::mt19937& rng) {
   for (int32_t phase : {GRETA_PREFILL, GRETA_DECODE}) {
     dumped.clear();
     setup.attend(phase);
-    for (int32_t i = 0; i < n_seqs; ++i) {
+    for (int32_t i = 0; i < c.n_seqs(); ++i) {
       setup.read(i, k, v);
-      for (int32_t query = 0; query < c.q_len[i]; ++query) {
+      const Contents cache(c, k, v);
+      for (int32_t query = 0; query < c.q_len[static_cast<size_t>(i)]; ++query) {
         const int32_t token = setup.cu_q[static_cast<size_t>(i)] + query;
         for (int32_t head = 0; head < c.heads; ++head) {
           const auto t = static_cast<size_t>(token), h = static_cast<size_t>(head);
-          compare_row(c, c.schedule[phase], i, token, head, row_of(c, i, query, head, setup.query(t, h), k, v));
+          compare_row(c, c.schedule[phase], i, token, head,
+                      row_of(c, i, c.hi(i, query), head, setup.query(t, h), cache));
         }
       }
     }
@@ -117,7 +119,7 @@ int main(int argc, char** argv) {
   for (const greta::Isa* isa = greta::usable_isas(); isa->name != nullptr; ++isa) {
     setenv("GRETA_CPU_ISA", isa->name, 1);
     std::mt19937 rng(2);
-    for (Tally& count : tally) count = {};
+    for (Share& share : shares) share = {};
     for (int round = 0; round < rounds; ++round) {
       Case c = random_case(rng);
       c.q_size = 0.1f; /* scores of the size of trained models' would leave most of f16's last bits undecided */
@@ -125,15 +127,14 @@ int main(int argc, char** argv) {
       run(c, rng);
       if (check::failures != failures) std::fprintf(stderr, "%s, round %d\n", isa->name, round);
     }
-    Tally low{};
-    for (int32_t type : {GRETA_BF16, GRETA_F16, GRETA_FP8_E4M3FN, GRETA_FP8_E4M3FNUZ}) {
-      const Tally& count = tally[type];
-      low.all += count.all;
-      low.undecided += count.undecided;
-      std::printf("P %s in %s: %.3f %% of %ld could round either way\n", isa->name, names[type],
-                  100.0 * static_cast<double>(count.undecided) / static_cast<double>(count.all), count.all);
+    for (int32_t type = GRETA_F32; type <= GRETA_FP8_E4M3FNUZ; ++type) {
+      const Share& share = shares[type];
+      const double percent = 100.0 * static_cast<double>(share.undecided) / static_cast<double>(share.all);
+      std::printf("P %s in %s: %.3f %% of %ld could round either way\n", isa->name, names[type], percent, share.all);
+      CHECK(share.all > 1000, "%s: %ld weights", names[type], share.all);
+      /* a type as fine as the error of a score decides nothing: f32 is held to the interval only */
+      CHECK(type == GRETA_F32 || percent < 1.0, "%s: %.3f %% undecided", names[type], percent);
     }
-    CHECK(low.all > 0 && 100 * low.undecided < low.all, "%ld of %ld undecided", low.undecided, low.all);
   }
   return check::finish("P");
 }

@@ -5,12 +5,15 @@
 #include <initializer_list>
 
 #include "errors.h"
+#ifdef GRETA_REFERENCE
+#include "attend_reference.h"
+#endif
 
 namespace greta {
 namespace {
 
 struct Table {
-  Isa entries[4] = {};
+  Isa entries[5] = {};
   int size = 0;
 
   Table() {
@@ -21,6 +24,9 @@ struct Table {
     if (fma) entries[size++] = {"avx2", &avx2::kernels};
 #endif
     entries[size++] = {"portable", &portable::kernels};
+#ifdef GRETA_REFERENCE
+    entries[size++] = {"reference", &reference::kernels};
+#endif
   }
 };
 
