@@ -89,8 +89,10 @@ def reference(
     cap: float = 0.0,
     bias: Array | float = 0.0,
     sink: float = -np.inf,
+    p_dtype: str = "f32",
+    exp_rel: float = 0.0,
 ) -> Reference:
-    """One row: q [dqk], k [n, dqk], v [n, dv], ``bias`` [n]. P in f32; first tier."""
+    """One row: q [dqk], k [n, dqk], v [n, dv], ``bias`` [n]; ``exp_rel`` beyond that of a good exp. First tier, ENV."""
     q, k, v = (np.asarray(x, dtype=np.float64) for x in (q, k, v))
     n, d = k.shape
     s = scale * (k @ q)
@@ -108,13 +110,15 @@ def reference(
     p = weights / weights.sum()
     lse = m + np.log(weights.sum())
     tiles = -(-n // schedule.tile) + schedule.splits
-    eps = ds + U * (2 * np.abs(s - m) + (2 * np.maximum(abs(m), np.abs(s)) + 4) * (1 + C * np.sqrt(tiles)))
+    eps = ds + exp_rel + U * (2 * np.abs(s - m) + (2 * np.maximum(abs(m), np.abs(s)) + 4) * (1 + C * np.sqrt(tiles)))
     out = p @ v
     core = (p * eps) @ np.abs(v - out) + 4 * U * np.abs(out) + C * np.sqrt(n) * U * (p @ np.abs(v) + np.abs(out))
+    kind = DTYPES[p_dtype]
+    lost = np.maximum(kind.u * p, np.minimum(p, kind.smallest_subnormal / 2 / weights.sum()))
     u_act, tiny = DTYPES[act].u, DTYPES[act].smallest_subnormal
     rounding = u_act * np.abs(out) * 1.01 + tiny / 2
     return Reference(
-        out, core + U * (p @ np.abs(v)) + rounding, lse, p @ eps + C * np.sqrt(n) * U + 2 * U * abs(lse) + 4 * U
+        out, core + lost @ np.abs(v) + rounding, lse, p @ eps + C * np.sqrt(n) * U + 2 * U * abs(lse) + 4 * U
     )
 
 

@@ -1,4 +1,6 @@
-"""Break the library itself: a mistake in each kernel file must turn the probes red, at the right stage and phase."""
+"""Break the library itself: a misplaced mask or bound in each file that decides what a query sees, or where a row lies,
+must turn the probes red, at the right stage and phase.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -16,36 +19,125 @@ NATIVE = ROOT / "native"
 
 pytestmark = pytest.mark.system
 
-CASES = """
-suite: broken_library
-defaults: {model: synthetic, mode: kv_aligned}
-cases:
-  - {id: long, random_tokens: 150}
-"""
+SUITE = "suite: broken_library\ndefaults: {model: synthetic, mode: kv_aligned}\ncases:\n"
+CASES = {
+    "long": "{id: long, random_tokens: 150}",
+    "paged": "{id: paged, random_tokens: 150, page_size: 16}",
+    "window": "{id: window, random_tokens: 60, model: 'synthetic:mistral'}",
+    "padded": "{id: padded, random_tokens: 60, left_pad: 7}",
+}
+"""What a break needs to be seen."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """``wrong`` in place of ``right``, in a file of ``native/src/cpu``, and what the verdict must then say."""
+
+    id: str
+    file: str
+    right: str
+    wrong: str
+    stage: str
+    phase: str
+    scenario: str = "KV_MISALIGNMENT"
+    case: str = "long"
+
 
 FEWER = ("Block block{args, seq, kv_head", "Sequence fewer = seq; --fewer.kv_len; Block block{args, fewer, kv_head")
 
 BREAKS = [
-    pytest.param("attend_decode.cpp", *FEWER, "lse", "decode", "KV_MISALIGNMENT", id="decode_one_key_too_few"),
-    pytest.param("attend_prefill.cpp", *FEWER, "lse", "prefill", "KV_MISALIGNMENT", id="prefill_one_key_too_few"),
-    pytest.param(
+    # which keys a query sees
+    Break("causal_limit", "span.h", "seq.q_len + query;", "seq.q_len + query - 1;", "lse", "both"),
+    Break("window_start", "span.h", "- args.window + 1", "- args.window", "lse", "both", case="window"),
+    Break(
+        "last_tile", "span.h", "(stop - 1 - span.origin) / tile + 1", "(stop - 1 - span.origin) / tile", "lse", "both"
+    ),
+    Break(
+        "padding_seen",
+        "span.h",
+        "return begin > seq.kv_start ? begin : seq.kv_start;",
+        "return begin;",
+        "lse",
+        "both",
+        case="padded",
+    ),
+    Break(
+        "padding_lost",
+        "attend.cpp",
+        "batch.kv_start == nullptr ? 0 : batch.kv_start[i]",
+        "0",
+        "lse",
+        "both",
+        case="padded",
+    ),
+    Break("tail_of_a_tile", "walk.h", "clamp(hi - first, 0, keys)", "clamp(hi - first, 0, keys - 1)", "lse", "both"),
+    Break("mask_of_scores", "scores.h", "seen.hi - j, nothing", "seen.hi - j + 1, nothing", "lse", "both"),
+    Break(
+        "values_of_prefill",
+        "values.h",
+        "each_chunk(seen.lo, seen.hi,",
+        "each_chunk(seen.lo, seen.hi - 1,",
+        "attn_out",
+        "prefill",
+    ),
+    Break(
+        "values_of_decode",
+        "values.h",
+        "each_chunk(tile.lo, tile.hi,",
+        "each_chunk(tile.lo, tile.hi - 1,",
+        "attn_out",
+        "decode",
+    ),
+    Break("prefill_one_key_too_few", "attend_prefill.cpp", *FEWER, "lse", "prefill"),
+    Break("decode_one_key_too_few", "attend_decode.cpp", *FEWER, "lse", "decode"),
+    # where a row lies
+    Break(
+        "last_key_of_a_tile",
+        "tile.h",
+        "end = clamp(tile.hi, j, j + lanes)",
+        "end = clamp(tile.hi - 1, j, j + lanes)",
+        "lse",
+        "both",
+    ),
+    Break(
+        "page_boundary",
+        "tile.h",
+        "if (++slot == args.page_size)",
+        "if (++slot > args.page_size)",
+        "lse",
+        "both",
+        case="paged",
+    ),
+    Break(
+        "three_rows_in_one_slot",
         "kv_write.cpp",
         "offset = slot % config.page_size;",
         "offset = slot / 3 * 3 % config.page_size;",
         "kv_write",
         "both",
         "REAL_MISMATCH",
-        id="three_rows_in_one_slot",
     ),
-    pytest.param(
-        "rope.cpp",
-        "a0 * table.cos[i] - b0",
-        "a0 * table.cos[i] + b0",
-        "q_rope",
+    Break(
+        "next_row_is_read",
+        "kv_cache.cpp",
+        "slot = (start + i) % config.page_size",
+        "slot = (start + i + 1) % config.page_size",
+        "kv_write",
         "both",
-        "KV_MISALIGNMENT",
-        id="rope_sign",
+        "REAL_MISMATCH",
     ),
+    Break(
+        "heads_reversed",
+        "cache.h",
+        "n_kv_heads_ + static_cast<size_t>(head))",
+        "n_kv_heads_ + (n_kv_heads_ - 1 - static_cast<size_t>(head)))",
+        "lse",
+        "both",
+        "REAL_MISMATCH",
+    ),
+    # where a query stands
+    Break("rope_position", "rope.cpp", "batch->positions[token]", "batch->positions[token] + 1", "q_rope", "both"),
+    Break("rope_sign", "rope.cpp", "a0 * table.cos[i] - b0", "a0 * table.cos[i] + b0", "q_rope", "both"),
 ]
 
 
@@ -59,7 +151,9 @@ def build(source: Path, folder: Path) -> Path:
         source,
         "-B",
         folder,
-        "-DCMAKE_BUILD_TYPE=Release",
+        "-DCMAKE_BUILD_TYPE=None",
+        "-DCMAKE_CXX_FLAGS=-O1",
+        "-DGRETA_PORTABLE_ONLY=ON",
         f"-DPython_EXECUTABLE={sys.executable}",
     ]
     for command in (configure, [cmake, "--build", folder, "--target", "greta_attn", "-j2"]):
@@ -69,9 +163,9 @@ def build(source: Path, folder: Path) -> Path:
     return library
 
 
-def probe_with(library: Path, folder: Path) -> tuple[int, dict]:
+def probe_with(library: Path, folder: Path, case: str) -> tuple[int, dict]:
     """Exit code of ``pytest -m kv_aligned --greta-library`` and the one result."""
-    (folder / "broken.greta.yaml").write_text(CASES)
+    (folder / "broken.greta.yaml").write_text(f"{SUITE}  - {CASES[case]}\n")
     command = [sys.executable, "-m", "pytest", "-m", "kv_aligned", "-p", "no:cacheprovider", "broken.greta.yaml"]
     command += [f"--greta-library={library}", "--greta-artifacts=out"]
     done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
@@ -83,31 +177,34 @@ def probe_with(library: Path, folder: Path) -> tuple[int, dict]:
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
-    """A copy of the sources with its build, so that each break compiles one file again."""
+    """A copy of the sources with its build, so that a break compiles only what includes its file."""
     folder = tmp_path_factory.mktemp("native")
     shutil.copytree(NATIVE, folder / "native")
     build(folder / "native", folder / "build")
     return folder
 
 
-def test_the_unbroken_build_passes(healthy, tmp_path):
-    code, result = probe_with(build(healthy / "native", healthy / "build"), tmp_path)
+@pytest.mark.parametrize("case", CASES)
+def test_the_unbroken_build_passes(healthy, tmp_path, case):
+    code, result = probe_with(build(healthy / "native", healthy / "build"), tmp_path, case)
     assert code == 0
     assert result["verdict"]["status"] == "PASS"
 
 
-@pytest.mark.parametrize(("file", "right", "wrong", "stage", "phase", "scenario"), BREAKS)
-def test_a_broken_kernel_turns_the_probe_red(healthy, tmp_path, file, right, wrong, stage, phase, scenario):
-    path = healthy / "native" / "src" / "cpu" / file
+@pytest.mark.parametrize("broken", [pytest.param(b, id=b.id) for b in BREAKS])
+def test_a_broken_kernel_turns_the_probe_red(healthy, tmp_path, broken):
+    path = healthy / "native" / "src" / "cpu" / broken.file
     source = path.read_text()
-    assert right in source, f"{file} no longer has the line that this test breaks"
-    path.write_text(source.replace(right, wrong))
+    assert broken.right in source, (
+        f"{broken.file} no longer has '{broken.right}', which this test breaks: break what took its place"
+    )
+    path.write_text(source.replace(broken.right, broken.wrong))
     try:
-        code, result = probe_with(build(healthy / "native", healthy / "build"), tmp_path)
+        code, result = probe_with(build(healthy / "native", healthy / "build"), tmp_path, broken.case)
     finally:
         path.write_text(source)
     verdict = result["verdict"]
     assert code == 1
-    assert (verdict["status"], verdict["scenario"]) == ("KV_MISMATCH", scenario)
+    assert (verdict["status"], verdict["scenario"]) == ("KV_MISMATCH", broken.scenario)
     failure = verdict["first_failure"]
-    assert (failure["layer"], failure["stage"], failure["phase"]) == (0, stage, phase)
+    assert (failure["layer"], failure["stage"], failure["phase"]) == (0, broken.stage, broken.phase)
