@@ -11,9 +11,11 @@ from typing import Any
 
 from pytest_greta.backends.base import PHASES, BackendError, Numerics
 from pytest_greta.checks.compare import CACHED, compare_paths, logits_drift
-from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.checks.configuration import configuration
+from pytest_greta.checks.result import ByteCheck, Difference, StageCheck
 from pytest_greta.checks.run import examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned, inconclusive
+from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.result import ProbeResult, from_plain
 from pytest_greta.trace.paths import RUNS
@@ -55,15 +57,19 @@ def judge_file(
     else:
         compared, drift = compare_paths(trace), logits_drift(trace)
     checks: list[StageCheck] = []
+    differences: list[Difference] = []
     if mode == "kv_aligned" and source is None:
         checks = _checks(found)
         breaches += [] if checks else [Breach("no_rho")]
     elif mode == "kv_aligned" and source is not None:
+        if trace is not None:
+            source = with_cache_scales(source, trace.kv_dtype)
         checks, unfit = _anew(found, trace, source)
         breaches += unfit
+        differences = configuration(trace, source) if trace is not None and checks else []
     evidence = _evidence(found, checks, compared, breaches)
     if mode == "kv_aligned":
-        verdict = decide_kv_aligned(checks, compared, evidence, drift)
+        verdict = decide_kv_aligned(checks, compared, evidence, drift, differences)
     else:
         verdict = decide_as_designed(compared, evidence, _broken(index, n, steps), drift)
     if damage and verdict.status != KV_MISMATCH:  # a mismatch that is there stays one, whatever was lost beside it

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greta import schedules
+from pytest_greta.checks.configuration import stage_of
 from pytest_greta.checks.constants import P_REJECTS
 from pytest_greta.checks.pattern import of_stage
-from pytest_greta.checks.result import ByteCheck, StageCheck
+from pytest_greta.checks.result import ByteCheck, Difference, StageCheck
 from pytest_greta.hypotheses import p_of
 from pytest_greta.report.causes import likely_causes
 from pytest_greta.report.pick import differing
@@ -37,6 +38,8 @@ from pytest_greta.verdict import (
 )
 
 ATTENTION = ("lse", "attn_out")
+_SAID = 4
+"""Parameters that are spelled out, of those that differ."""
 MISALIGNED_STAGES = ("q_rope", "k_rope", *ATTENTION)
 """Culprits that leave K and V themselves right."""
 
@@ -57,9 +60,14 @@ harness."""
 
 
 def decide_kv_aligned(
-    checks: Sequence[StageCheck], compared: Sequence[ByteCheck], evidence: Evidence, drift: Drift | None = None
+    checks: Sequence[StageCheck],
+    compared: Sequence[ByteCheck],
+    evidence: Evidence,
+    drift: Drift | None = None,
+    configuration: Sequence[Difference] = (),
 ) -> Verdict:
-    """Every stage was judged from its own traced input: the first that is wrong is the culprit."""
+    """Every stage was judged from its own traced input: the first that is wrong is the culprit. ``configuration``: what
+    the run was set up with otherwise than checkpoint and plan say; then nothing else needs explaining."""
     p, _ = p_of(checks)
     base = Verdict(
         PASS,
@@ -72,8 +80,8 @@ def decide_kv_aligned(
         hypothesis="H1" if p is not None and p < P_REJECTS else "H0",
         p_value=p,
     )
-    if evidence.breaches:
-        return inconclusive(base, evidence.breaches)
+    if evidence.breaches or configuration:
+        return inconclusive(base, evidence.breaches) if evidence.breaches else _misconfigured(base, configuration)
 
     wrong = sorted((c for c in checks if _is_wrong(c)), key=_in_order)
     main = [c for c in wrong if c.path != "aligned"]
@@ -308,6 +316,21 @@ def _scenario(culprit: StageCheck, wrong: Sequence[StageCheck]) -> str:
     if culprit.stage in MISALIGNED_STAGES and kv_right and not addressing:
         return KV_MISALIGNMENT
     return REAL_MISMATCH
+
+
+def _misconfigured(base: Verdict, found: Sequence[Difference]) -> Verdict:
+    first = found[0]
+    phases = {d.phase for d in found if (d.layer, d.name) == (first.layer, first.name)}
+    said = dict.fromkeys(f"{d.name} is {d.given}, the checkpoint or the plan says {d.wanted}" for d in found)
+    failure = FirstFailure(
+        first.layer,
+        stage_of(first.name),
+        "both" if len(phases) == 2 else first.phase,
+        causes=("cause.configuration",),
+        detail="; ".join(list(said)[:_SAID]),
+    )
+    verdict = replace(base, status=KV_MISMATCH, scenario=REAL_MISMATCH, hypothesis="H1", first_failure=failure)
+    return replace(verdict, finding="CONFIGURATION")
 
 
 def _first_failure(

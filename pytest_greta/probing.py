@@ -18,6 +18,7 @@ from pytest_greta.canary import canaries
 from pytest_greta.cases.expect import contract_breach, matches, spelled
 from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt, Where
 from pytest_greta.checks.compare import compare_paths, logits_drift
+from pytest_greta.checks.configuration import configuration
 from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
 from pytest_greta.checks.run import attention_stats, examine
 from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, inconclusive, settle_suspect, with_canary
@@ -175,7 +176,7 @@ def judge_trace(
     checks = examined.checks
     unjudged = dict.fromkeys((m.path, m.layer, m.stage) for m in examined.missing)
     evidence = gather(trace, stages, descriptions, checks, compared, unjudged)
-    verdict = decide_kv_aligned(checks, compared, evidence, drift)
+    verdict = decide_kv_aligned(checks, compared, evidence, drift, configuration(trace, source))
     stats = tuple(attention_stats(trace, source, numerics))
     return Judged(trace, verdict, checks, compared, stats, numerics, examined.prices, examined.sees)
 

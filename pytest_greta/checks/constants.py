@@ -100,3 +100,6 @@ FLIP_DET = 8.0
 SEARCHED_TILES = (16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 SEARCHED_SPLITS = (1, 2, 3, 4, 5, 6, 7, 8)
 """The schedule search: tiles that flash kernels use, in both directions, and the splits of split-KV decoding."""
+
+EPSILONS = (1e-5, 1e-6, 1e-8, 0.0, 1e-3)
+"""Epsilons of a norm that are in use, likeliest first: tried where a norm is wrong."""

@@ -125,6 +125,18 @@ class StageCheck:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """One parameter that a run was set up with and that is another in the checkpoint or the plan. ``layer``: -1 for
+    one of the whole session."""
+
+    phase: str
+    layer: int
+    name: str
+    given: Any
+    wanted: Any
+
+
+@dataclass(frozen=True)
 class ByteCheck:
     """Two byte strings that were compared by hash: a stage's row on two paths, or rows written and read.
 

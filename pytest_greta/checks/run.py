@@ -15,7 +15,7 @@ from pytest_greta.checks import reference as ref
 from pytest_greta.checks import schedule
 from pytest_greta.checks.attention import AttentionReference, Call, Options, Rows
 from pytest_greta.checks.bounds import Reference
-from pytest_greta.checks.constants import BLIND_ANGLE
+from pytest_greta.checks.constants import BLIND_ANGLE, EPSILONS
 from pytest_greta.checks.elsewhere import Elsewhere
 from pytest_greta.checks.judge import Group, Place, judge, judge_bytes, merge
 from pytest_greta.checks.price import PLAIN, prices, smallest_gain
@@ -198,10 +198,34 @@ class _Walk:
     # -- rows of all paths stacked ---------------------------------------------------------------------------------
 
     def _norm(self, spec: StageSpec) -> list[StageCheck]:
-        weight = self.weights[spec.weights[0]]
-        return self._stacked(
-            spec, lambda x: ref.norm(x, weight, self.config.rms_eps, self.act, self.model_numerics), statistical=True
-        )
+        checks = self._stacked(spec, partial(self._norm_reference, spec, self.config.rms_eps), statistical=True)
+        return [self._with_tiny(spec, check) for check in checks]
+
+    def _norm_reference(self, spec: StageSpec, eps: float, x: Array) -> Reference:
+        return ref.norm(x, self.weights[spec.weights[0]], eps, self.act, self.model_numerics)
+
+    def _with_tiny(self, spec: StageSpec, check: StageCheck) -> StageCheck:
+        """With the row of tiny norm, where it was traced, and with the epsilon that fits a norm that is wrong."""
+        x, y = (self.trace.tap(check.path, spec.layer, spec.stage, part) for part in ("tiny_in", "tiny"))
+        if x is None or y is None:
+            return check
+        tiny = Gathered(check.path, y.positions, y.values, (x.values,))
+
+        def judged(found: Gathered, eps: float) -> StageCheck:
+            return self._judge(spec, self._norm_reference(spec, eps, found.inputs[0]), [found])[0]
+
+        own = self.config.rms_eps
+        alone = judged(tiny, own)
+        if alone.grade == "ok" and check.grade == "ok":
+            return check
+        rows = self.view.gather(spec, (check.path,), spec.inputs)
+        fits = [eps for eps in EPSILONS if all(judged(found, eps).rho <= 1.0 for found in (tiny, *rows))]
+        notes = [] if check.grade != "ok" else ["only on the added row of tiny norm"]
+        notes += [f"fits epsilon {eps:g} in place of {own:g}" for eps in fits[:1]]
+        cause = "norm_eps" if fits else ""
+        if check.grade != "ok":
+            return replace(check, note="; ".join(notes), cause=cause)
+        return merge([check, replace(alone, positions=(), pattern=(), note="; ".join(notes), cause=cause)])
 
     def _linear(self, spec: StageSpec) -> list[StageCheck]:
         matrix = self.weights[spec.weights[0]]

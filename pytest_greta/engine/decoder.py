@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pytest_greta.backends.base import AttentionSession
 from pytest_greta.dtypes import DType
-from pytest_greta.engine.spec import ModelConfig, Weights
+from pytest_greta.engine.spec import ModelConfig, Weights, decoder_stages
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.engine.ways import Call, alone
 from pytest_greta.trace.stages import MODEL
@@ -21,6 +21,9 @@ from pytest_greta.trace.stages import MODEL
 Array = NDArray[Any]
 F32Array = NDArray[np.float32]
 Gemm = Literal["blas", "rowwise"]
+
+TINY_RMS = 2e-3
+"""Of the row on which the norms' epsilon shows: its square, 4e-6, is about as large as an epsilon."""
 
 
 class Decoder:
@@ -57,6 +60,16 @@ class Decoder:
             logits = self._matmul(final, "lm_head")
             self.tracer.tap(MODEL, "logits", rows, logits)
         return logits
+
+    def tiny_norms(self) -> None:
+        """Tap every norm of the model on one more row, whose rms is ``TINY_RMS``: as large as the prompt's rows are,
+        any epsilon looks alike. Parts ``tiny_in`` and ``tiny``."""
+        for spec in decoder_stages(self.config):
+            if spec.op == "norm" and self.tracer.wants(spec.layer):
+                width = len(self.weights[spec.weights[0]])
+                x = self._round(TINY_RMS * np.random.default_rng([width, 3]).standard_normal((1, width)))
+                self.tracer.aside(spec.layer, spec.stage, "tiny_in", x)
+                self.tracer.aside(spec.layer, spec.stage, "tiny", self._rms_norm(x, spec.weights[0]))
 
     def _layer(self, i: int, call: Call, x: Array) -> Array:
         cfg = self.config
@@ -155,6 +168,10 @@ class Decoder:
         return self._round(y + self.weights[bias] if bias in self.weights else y)
 
     def _norm(self, x: Array, name: str) -> Array:
+        """Of the rows of a call; what it computes is ``_rms_norm``."""
+        return self._rms_norm(x, name)
+
+    def _rms_norm(self, x: Array, name: str) -> Array:
         x32 = x.astype(np.float32)
         mean = np.mean(x32 * x32, axis=-1, keepdims=True, dtype=np.float32)
         scale = np.float32(1) / np.sqrt(mean + np.float32(self.config.rms_eps))

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -119,6 +119,8 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "threads": plan.threads,
         "seed": plan.seed,
         "gemm": plan.gemm,
+        "tokens": list(plan.tokens),
+        "opened": run.opened,
         "way": {
             "cut_from": plan.cut_from,
             "left_pad": run.pad,
@@ -197,6 +199,8 @@ class _Run:
         """The faults that changed what was passed on."""
         self._before = Beside(self.layers)
         self._engine_plant = EnginePlant(plan.inject) if plan.inject and plants_engine(plan.inject) else None
+        self.opened: dict[str, dict[str, Any]] = {}
+        """What the sessions of each phase's library were opened with."""
         self._full: tuple[Completed, Layout, Mapping[Key, Tap]] | None = None
         self._prefix: tuple[Completed, Layout] | None = None
 
@@ -336,6 +340,8 @@ class _Run:
         decoder = new_decoder(config, weights, target, self.act, plan.gemm, tracer)
         logit_rows = {int(call.rows[-1])} | set(range(plan.n_prefix, plan.n_prefix + plan.steps))
         logits = decoder.forward(call, logit_rows)
+        if tracer.rows.size and not tracer.has_aside:
+            decoder.tiny_norms()
         session.sync()
         self.fired |= {fault for fault, plant in planted.items() if plant.fired}
         for layer in self.layers:
@@ -352,6 +358,9 @@ class _Run:
 
     def _session(self, phase: Phase) -> Completed:
         session = self.libraries[phase].open(self.config)
+        for served in PHASES:
+            if self.libraries[served] is self.libraries[phase]:
+                self.opened[served] = asdict(self.config)
         self._open.callback(session.close)
         self.done_by_engine = tuple(sorted({*self.done_by_engine, *session.done_by_engine}))
         return session

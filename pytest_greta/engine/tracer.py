@@ -19,6 +19,9 @@ ALL_ROWS = frozenset({"q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "q_rope"
 kept."""
 
 
+ASIDE = -1
+"""The position of a row that is no row of the prompt."""
+
 NEVER_NAN = frozenset({"lse", "attn_out"})
 """What the library under test gives back: a row that is not finite is kept, and so judged, whichever row it is."""
 
@@ -37,6 +40,7 @@ class Tracer:
         """Kernels of those calls, which are not the path's, by (phase, kernel)."""
         self.layers = frozenset(layers) | {MODEL}
         self.rows = np.array(sorted(set(rows)), dtype=np.int64)
+        self.has_aside = False
         self._parts: dict[Key, list[tuple[NDArray[np.int64], NDArray[Any]]]] = {}
 
     @contextlib.contextmanager
@@ -77,6 +81,12 @@ class Tracer:
         """As ``tap``, for a snapshot of which only the last counts."""
         self._parts.pop(Key(layer, stage, part), None)
         self.tap(layer, stage, rows, values, part)
+
+    def aside(self, layer: int, stage: str, part: str, values: NDArray[Any]) -> None:
+        """Keep one row [1, ...] that belongs to no row of the prompt: its position is ``ASIDE``."""
+        self.has_aside = True
+        if layer in self.layers:
+            self._parts[Key(layer, stage, part)] = [(np.array([ASIDE], dtype=np.int64), values.copy())]
 
     def taps(self) -> dict[Key, Tap]:
         return {

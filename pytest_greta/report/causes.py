@@ -21,6 +21,7 @@ _PROVENANCE: dict[str, str] = {
     "split_merge": "cause.split_merge",
     "weight_route": "cause.weight_route",
     "configuration": "cause.configuration",
+    "norm_eps": "cause.norm_eps",
 }
 
 _PROJECTION = ("cause.weight_route", "cause.projection", "cause.row")

@@ -5,6 +5,7 @@ from __future__ import annotations
 CATALOGUE: dict[str, str] = {
     # words
     "word.pattern": "pattern",
+    "word.tiny_row": "row of tiny norm",
     "word.page": "block: page",
     "word.between": "between",
     "word.true": "true",
@@ -252,6 +253,7 @@ CATALOGUE: dict[str, str] = {
     "cause.row": "a wrong or stale input row: the row of another token, or the last row of another step",
     "cause.layer_input": "the layer does not read what the layer before it wrote",
     "cause.norm": "the norm's weight or epsilon differs from the checkpoint's, or the norm is skipped",
+    "cause.norm_eps": "the norm's epsilon is another than the checkpoint's",
     "cause.qk_norm": "the norm of q or k is skipped or uses another weight in one phase",
     "cause.projection": "the projection runs in a lower precision than declared, or its bias is missing",
     "cause.rope_position": (
@@ -377,6 +379,9 @@ CATALOGUE: dict[str, str] = {
     "note.scale_doubled": "fits softmax scale doubled",
     "note.scale_twice": "fits softmax scale applied twice",
     "note.scale_times": "fits softmax scale times {factor}",
+    "note.tiny": "only on the added row of tiny norm",
+    "note.epsilon": "fits epsilon {other} in place of {own}",
+    "note.configuration": "{name} is {given}, the checkpoint or the plan says {wanted}",
     "note.part": "part {part}",
     "note.schedules": "P rounding schedules differ (decode {decode}, prefill {prefill}), not bit-reproducible",
     "note.schedule_found": "{phase}: declared schedule {declared}, found {found}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 CATALOGUE: dict[str, str] = {
     # palabras
     "word.pattern": "patrón",
+    "word.tiny_row": "fila de norma diminuta",
     "word.page": "bloque: página",
     "word.between": "entre",
     "word.true": "verdadero",
@@ -266,6 +267,7 @@ CATALOGUE: dict[str, str] = {
     "cause.row": "una fila de entrada equivocada o vieja: la de otro token, o la última de otro paso",
     "cause.layer_input": "la capa no lee lo que escribió la capa anterior",
     "cause.norm": "el peso o el épsilon de la norma difiere del checkpoint, o se omite la norma",
+    "cause.norm_eps": "el épsilon de la norma no es el del checkpoint",
     "cause.qk_norm": "la norma de q o de k se omite o usa otro peso en una fase",
     "cause.projection": "la proyección corre con menos precisión que la declarada, o le falta el sesgo",
     "cause.rope_position": (
@@ -394,6 +396,9 @@ CATALOGUE: dict[str, str] = {
     "note.scale_doubled": "encaja con la escala del softmax duplicada",
     "note.scale_twice": "encaja con la escala del softmax aplicada dos veces",
     "note.scale_times": "encaja con la escala del softmax por {factor}",
+    "note.tiny": "solo en la fila añadida de norma diminuta",
+    "note.epsilon": "encaja con épsilon {other} en lugar de {own}",
+    "note.configuration": "{name} es {given}; según el checkpoint o el plan es {wanted}",
     "note.part": "parte {part}",
     "note.schedules": (
         "P se redondea con schedules distintos (decode {decode}, prefill {prefill}); no es reproducible bit a bit"

@@ -156,7 +156,7 @@ def _place(failure: FirstFailure, worst: Worst | None, lang: Lang) -> list[str]:
         for text in prose("failure.between", lang, **taps):
             field("word.between", text)
     field("word.phase", _phase(failure.phase, lang))
-    place = _some(failure.positions, lang) or (str(worst.position) if worst else "")
+    place = _some(failure.positions, lang) or (str(worst.position) if worst and worst.position >= 0 else "")
     field("word.position", place or say("word.no_head", lang))
     field("word.head", _some(failure.heads, lang) or say("word.no_head", lang))
     if failure.pages:
@@ -179,7 +179,7 @@ def _first_failure(result: ProbeResult, failure: FirstFailure, lang: Lang) -> li
         # of the table's column "max rho" this is only one: that of the first stage that fails
         lines += _labelled(f"rho ({say('word.rho_first', lang)})", _limit(failure.rho, lang), lang)
     if worst is not None:
-        at = f"{say('word.position', lang)} {worst.position}"
+        at = f"{say('word.position', lang)} {worst.position}" if worst.position >= 0 else say("word.tiny_row", lang)
         if worst.head is not None:
             at += f", {say('word.head', lang)} {worst.head}"
         if worst.index is not None:
