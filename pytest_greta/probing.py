@@ -20,7 +20,7 @@ from pytest_greta.cases.model import CaseError, Inject, Probe, Prompt, Where
 from pytest_greta.checks.compare import compare_paths, logits_drift
 from pytest_greta.checks.configuration import configuration
 from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
-from pytest_greta.checks.run import attention_stats, examine
+from pytest_greta.checks.run import examine
 from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, inconclusive, settle_suspect, with_canary
 from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.load import load_source
@@ -177,8 +177,7 @@ def judge_trace(
     unjudged = dict.fromkeys((m.path, m.layer, m.stage) for m in examined.missing)
     evidence = gather(trace, stages, descriptions, checks, compared, unjudged)
     verdict = decide_kv_aligned(checks, compared, evidence, drift, configuration(trace, source))
-    stats = tuple(attention_stats(trace, source, numerics))
-    return Judged(trace, verdict, checks, compared, stats, numerics, examined.prices, examined.sees)
+    return Judged(trace, verdict, checks, compared, examined.stats, numerics, examined.prices, examined.sees)
 
 
 def kept_contracts(judged: Judged) -> dict[str, bool]:

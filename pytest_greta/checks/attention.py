@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,13 @@ from pytest_greta.checks.constants import (
     U,
 )
 from pytest_greta.dtypes import DTYPES, Array, DType
+from pytest_greta.result import AttentionStat
 
 _SCORES = 1 << 20
 """Scores held at a time, 8 MiB an array of float64; longer inputs go in chunks of rows."""
+
+_LONG, _CUTS = 128, 4
+"""From so many keys on, a quarter of the rows at a time: earlier rows see fewer keys."""
 
 _DEVIATIONS = 1 << 18
 """Elements of |v_j - o| held at a time, 2 MiB."""
@@ -89,11 +93,39 @@ class Spans:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Of each row, over its heads and visible keys: least, largest and sum of scores and probs, and how many; all
+    [R]."""
+
+    scores: tuple[Float64, Float64, Float64]
+    probs: tuple[Float64, Float64, Float64]
+    count: NDArray[np.int64]
+
+    def stats(self, layer: int, path: str) -> list[AttentionStat]:
+        """min / max / mean over all rows; of nothing inf, -inf, nan."""
+        count = int(self.count.sum())
+        found = []
+        stages: tuple[tuple[Literal["scores", "probs"], tuple[Float64, Float64, Float64]], ...]
+        stages = (("scores", self.scores), ("probs", self.probs))
+        for stage, (low, high, total) in stages:
+            mean = float(total.sum()) / count if count else float("nan")
+            found.append(AttentionStat(layer, stage, path, low.min(initial=np.inf), high.max(initial=-np.inf), mean))
+        return found
+
+
+@dataclass(frozen=True)
 class AttentionReference:
     """``lse`` [R, heads], ``out`` [R, heads, dv]."""
 
     lse: Reference
     out: Reference
+    spread: Spread
+
+    def rows(self, at: NDArray[np.intp]) -> AttentionReference:
+        """Those rows alone."""
+        spread = self.spread
+        scores, probs = ((low[at], high[at], total[at]) for low, high, total in (spread.scores, spread.probs))
+        return AttentionReference(rows_of(self.lse, at), rows_of(self.out, at), Spread(scores, probs, spread.count[at]))
 
 
 @dataclass(frozen=True)
@@ -140,13 +172,14 @@ class Call:
     """None where no schedule is looked at."""
 
     def reference(self) -> AttentionReference:
-        v = self.v.astype(np.float64)
-        parts = [_bounded(part, softmax, v) for part, softmax in self.chunks()]
-        return AttentionReference(concatenate([p.lse for p in parts]), concatenate([p.out for p in parts]))
+        parts = [_bounded(part, softmax) for part, softmax in self.chunks()]
+        return AttentionReference(
+            concatenate([p.lse for p in parts]), concatenate([p.out for p in parts]), _joined([p.spread for p in parts])
+        )
 
     def softmax(self) -> Iterator[Softmax]:
         """The softmax alone, in chunks of rows so that memory stays bounded."""
-        for _, softmax in self.chunks():
+        for _, softmax in self.chunks(all_keys=True):
             yield softmax
 
     def one(self, row: int, head: int, kv_head: int) -> Call:
@@ -166,17 +199,39 @@ class Call:
             spans=None if self.spans is None else self.spans[row : row + 1],
         )
 
-    def chunks(self) -> Iterator[tuple[Call, Softmax]]:
-        """The call cut into chunks of rows, q and k in float64, each with its softmax."""
-        call = replace(self, q=self.q.astype(np.float64), k=self.k.astype(np.float64))
+    def chunks(self, all_keys: bool = False) -> Iterator[tuple[Call, Softmax]]:
+        """The call cut into chunks of rows, in float64, each over the keys that its rows see, with its softmax.
+
+        ``all_keys``: over all of them instead, so that key 0 stays key 0.
+        """
+        call = replace(self, q=self.q.astype(np.float64), k=self.k.astype(np.float64), v=self.v.astype(np.float64))
         step = max(1, _SCORES // max(1, self.q.shape[1] * len(self.k)))
+        if len(self.k) >= _LONG and not all_keys:
+            step = min(step, -(-len(self.q) // _CUTS))
         for i in range(0, len(self.q), step):
-            rows = slice(i, i + step)
-            spans = None if self.spans is None else self.spans[rows]
-            part = replace(call, positions=self.positions[rows], q=call.q[rows], rows=self.rows[rows], spans=spans)
+            part = call._part(slice(i, i + step), all_keys)
             with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
                 softmax = _softmax(part)
             yield part, softmax
+
+    def _part(self, at: slice, all_keys: bool) -> Call:
+        """Rows ``at``, over the keys from the first to the last that any of them sees; key 0 is that first one."""
+        rows = self.rows[at]
+        lo, hi = (0, len(self.k)) if all_keys else (int(rows.start.min()), int(rows.stop.max()))
+        hi = max(lo, hi)
+        spans = None
+        if self.spans is not None:
+            of_rows = self.spans[at]
+            spans = replace(of_rows, begin=of_rows.begin - lo, end=of_rows.end - lo, slot=of_rows.slot + lo)
+        return replace(
+            self,
+            positions=self.positions[at],
+            q=self.q[at],
+            k=self.k[lo:hi],
+            v=self.v[lo:hi],
+            rows=Rows(rows.start - lo, rows.stop - lo, rows.slot - lo),
+            spans=spans,
+        )
 
 
 def _softmax(call: Call) -> Softmax:
@@ -230,10 +285,10 @@ def _softmax(call: Call) -> Softmax:
     return Softmax(s, weight / l, visible, m, l, lse, n, A, det, ds, sink)
 
 
-def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
-    """The output and both bounds. ``v`` float64 [keys, kv heads, dv]."""
+def _bounded(call: Call, sm: Softmax) -> AttentionReference:
+    """The output and both bounds of a chunk."""
     act, numerics = call.act, call.numerics
-    values = np.moveaxis(v, 1, 0)
+    values = np.moveaxis(call.v, 1, 0)
     magnitudes = np.abs(values)
     with np.errstate(all="ignore"):
         o = sm.p @ values
@@ -279,7 +334,39 @@ def _bounded(call: Call, sm: Softmax, v: Float64) -> AttentionReference:
             ),
         ]
     heads = call.q.shape[1]
-    return AttentionReference(Reference(*(by_row(x, heads) for x in lse)), Reference(*(by_row(x, heads) for x in out)))
+    return AttentionReference(
+        Reference(*(by_row(x, heads) for x in lse)), Reference(*(by_row(x, heads) for x in out)), _spread(sm, heads)
+    )
+
+
+def _spread(sm: Softmax, heads: int) -> Spread:
+    count = sm.visible.sum(axis=-1)
+    hidden = sm.visible.shape[-1] - count
+    some = count > 0
+
+    def of(low: Float64, high: Float64, total: Float64) -> tuple[Float64, Float64, Float64]:
+        low, high, total = np.where(some, low, np.inf), np.where(some, high, -np.inf), np.where(some, total, 0.0)
+        return by_row(low, heads).min(axis=-1), by_row(high, heads).max(axis=-1), by_row(total, heads).sum(axis=-1)
+
+    # a score that is not visible holds the row's max, a probability 0; a sink may be above every score
+    seen = sm.s if sm.sink is None else np.where(sm.visible, sm.s, -np.inf)
+    scores = of(
+        sm.s.min(axis=-1, initial=np.inf),
+        seen.max(axis=-1, initial=-np.inf),
+        sm.s.sum(axis=-1) - hidden * sm.m[..., 0],
+    )
+    least = np.where(sm.visible, sm.p, np.inf).min(axis=-1, initial=np.inf)
+    probs = of(least, sm.p.max(axis=-1, initial=-np.inf), sm.p.sum(axis=-1))
+    return Spread(scores, probs, by_row(count, heads).sum(axis=-1))
+
+
+def _joined(parts: list[Spread]) -> Spread:
+    def of(values: list[tuple[Float64, Float64, Float64]]) -> tuple[Float64, Float64, Float64]:
+        low, high, total = (np.concatenate(x) for x in zip(*values, strict=True))
+        return low, high, total
+
+    count = np.concatenate([p.count for p in parts])
+    return Spread(of([p.scores for p in parts]), of([p.probs for p in parts]), count)
 
 
 def rescales(n: NDArray[np.int64], numerics: Numerics) -> Float64:
@@ -321,25 +408,33 @@ def subnormal(x: Float64, dtype: DType) -> Float64:
 
 
 def _deviation(terms: Float64, v: Float64, o: Float64) -> Float64:
-    """sum_j terms[.., j] |v_j - o|: terms [B, M, 3, keys], v [B, keys, dv], o [B, M, dv] -> [B, M, 3, dv]."""
+    """sum_j terms[.., j] |v_j - o|: terms [B, M, 3, keys], v [B, keys, dv], o [B, M, dv] -> [B, M, 3, dv].
+
+    In float32: the terms are positive, so that a sum is short by at most (keys + 3) u relative, which is added;
+    and 2u (|v_j| + |o|) for the rounding of v_j - o and its operands.
+    """
     B, M, _, n_keys = terms.shape
     dv = v.shape[-1]
+    terms32, v32, o32 = (x.astype(np.float32) for x in (terms, v, o))
     result = np.zeros((B, M, 3, dv))
     keys = max(1, min(n_keys, _DEVIATIONS // dv))
     step = max(1, _DEVIATIONS // (B * keys * dv))
     for i in range(0, M, step):
         for j in range(0, n_keys, keys):
-            away = v[:, None, j : j + keys] - o[:, i : i + step, None]
+            away = v32[:, None, j : j + keys] - o32[:, i : i + step, None]
             np.abs(away, out=away)
-            result[:, i : i + step] += terms[:, i : i + step, :, j : j + keys] @ away
-    return result
+            result[:, i : i + step] += terms32[:, i : i + step, :, j : j + keys] @ away
+    flat = terms32.reshape(B, M * 3, n_keys)
+    both = (flat @ np.abs(v32)).reshape(B, M, 3, dv) + flat.sum(axis=-1).reshape(B, M, 3, 1) * np.abs(o32)[:, :, None]
+    total: Float64 = (result + 2.0 * U * both) * (1.0 + (keys + 3) * U)
+    return total
 
 
 def by_head(values: Array, kv_heads: int) -> Array:
     """[R, H, ...] -> [kv heads, R * group, ...]"""
     R, H = values.shape[:2]
     split = values.reshape(R, kv_heads, H // kv_heads, *values.shape[2:])
-    return np.moveaxis(split, 1, 0).reshape(kv_heads, -1, *values.shape[2:])
+    return np.moveaxis(split, 1, 0).reshape(kv_heads, R * H // kv_heads, *values.shape[2:])
 
 
 def by_row(values: Array, heads: int) -> Array:
@@ -355,3 +450,10 @@ def concatenate(parts: list[Reference]) -> Reference:
         return parts[0]
     fields = ("y", "b_det", "b_sqrt", "b_sqrt2")
     return Reference(*(np.concatenate([getattr(p, name) for p in parts]) for name in fields))
+
+
+def rows_of(reference: Reference, at: NDArray[np.intp]) -> Reference:
+    """Those rows of a reference; itself where they are all of them."""
+    if len(at) == len(reference.y) and np.array_equal(at, np.arange(len(at))):
+        return reference
+    return reference.map(lambda x: x[at])

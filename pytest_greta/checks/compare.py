@@ -37,7 +37,7 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
                 continue
             if right == "prefix" and len(other.segments) <= 1 and key.stage not in CACHED:
                 continue
-            rows = np.intersect1d(mine.positions, tap.positions)
+            rows = np.intersect1d(mine.positions, tap.positions, assume_unique=True)
             rows = rows[(rows >= first) & (rows < last)]
             if len(rows):
                 checks.append(_compare(key, right, rows, mine, tap))

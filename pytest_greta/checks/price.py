@@ -5,7 +5,7 @@ Looked at in one layer of a trace, on the rows that are checked there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +13,12 @@ import numpy as np
 from pytest_greta.backends.base import Numerics
 from pytest_greta.checks.bounds import Float64, Reference
 from pytest_greta.checks.constants import GAIN_FLAGGED
-from pytest_greta.checks.result import Price
+from pytest_greta.checks.result import Price, Sees
 from pytest_greta.checks.rounding import error, half_ulp
 from pytest_greta.dtypes import Array, DType, dtype_of
+from pytest_greta.engine.spec import ModelConfig, StageSpec
+from pytest_greta.trace.paths import phase_of
+from pytest_greta.trace.stages import MODEL
 
 ROUNDINGS: tuple[tuple[str, ...], ...] = (
     ("p_dtype", "p_scale"),
@@ -96,3 +99,41 @@ def smallest_gain(reference: Reference, stored: DType) -> float:
 def _flagged(g: float, y: Float64, b: Float64, ulp: Float64) -> Float64:
     total: Float64 = np.clip((g * y - b) / ulp, 0.0, 1.0).sum()
     return total
+
+
+class Weighing:
+    """Looks at the declarations in the middle one of ``layers`` and outside of the layers."""
+
+    def __init__(self, layers: Sequence[int], config: ModelConfig) -> None:
+        self.layers = (MODEL, layers[len(layers) // 2] if layers else MODEL)
+        self.prices: list[Price] = []
+        self._config = config
+        self._sees: dict[tuple[str, str], float] = {}
+
+    def seen(self) -> tuple[Sees, ...]:
+        return tuple(Sees(stage, phase, gain) for (stage, phase), gain in self._sees.items())
+
+    def see(self, spec: StageSpec, paths: Sequence[str], reference: Reference, stored: Array) -> None:
+        """The smallest gain that a stage's check still sees; a stage's own rows come before its further calls."""
+        phases = {phase_of(path) for path in paths}
+        key = (spec.stage, phases.pop() if len(phases) == 1 else "both")
+        if spec.layer in self.layers and key not in self._sees:
+            self._sees[key] = smallest_gain(reference, dtype_of(stored))
+
+    def price(
+        self,
+        spec: StageSpec,
+        paths: Sequence[str],
+        numerics: Numerics,
+        make: Callable[[Numerics], Reference],
+        stored: Array,
+    ) -> None:
+        """What the library's declarations cost here. Without a soft cap no tanh is computed."""
+        if spec.layer not in self.layers:
+            return
+        if not self._config.layers[spec.layer].softcap:
+            numerics = replace(numerics, tanh_rel=PLAIN.tanh_rel)
+        for phase in dict.fromkeys(phase_of(path) for path in paths):
+            known = {(p.phase, p.stage, p.name) for p in self.prices}
+            priced = prices(make, numerics, spec.stage, phase, stored)
+            self.prices += [p for p in priced if (p.phase, p.stage, p.name) not in known]

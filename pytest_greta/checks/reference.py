@@ -28,8 +28,8 @@ from pytest_greta.checks.constants import (
 )
 from pytest_greta.dtypes import Array, DType
 
-_BLOCK = 1 << 19
-"""Elements of a weight matrix that are widened at a time: 4 MiB of float64, about a second-level cache."""
+_BLOCK = 1 << 15
+"""Elements that are worked on at a time: 256 KiB of float64, so that they stay in a second-level cache."""
 
 
 def norm(x: Array, weight: NDArray[np.float32], eps: float, act: DType, numerics: Numerics) -> Reference:
@@ -58,11 +58,14 @@ def linear(x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | No
     size32 = np.empty((len(rows), out), dtype=np.float32)
     rows32 = np.abs(rows).astype(np.float32)
     step = max(1, _BLOCK // n)
+    wide, magnitude = np.empty((step, n)), np.empty((step, n), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, out, step):
             block = matrix[start : start + step]
-            y[:, start : start + step] = rows @ block.astype(np.float64).T
-            size32[:, start : start + step] = rows32 @ np.abs(block).T
+            np.copyto(wide[: len(block)], block)
+            np.abs(block, out=magnitude[: len(block)])
+            y[:, start : start + step] = rows @ wide[: len(block)].T
+            size32[:, start : start + step] = rows32 @ magnitude[: len(block)].T
     size = size32.astype(np.float64) * (1.0 + (n + 3) * U)
     if not np.isfinite(size).all():  # beyond float32, or an input that is not finite
         size = np.abs(rows) @ np.abs(matrix.astype(np.float64)).T
@@ -104,6 +107,9 @@ class Angles:
     sin: Float64
     bound: Float64
 
+    def rows(self, at: slice) -> Angles:
+        return Angles(self.cos[at], self.sin[at], self.bound[at])
+
 
 def rope_angles(positions: NDArray[np.int64], layer: LayerConfig, head_dim: int, numerics: Numerics) -> Angles:
     """theta = position * base^(-2 i / rotary_dim) / factor_i.
@@ -123,7 +129,17 @@ def rope_angles(positions: NDArray[np.int64], layer: LayerConfig, head_dim: int,
 
 def rope(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics) -> Reference:
     """x [R, heads, head_dim] turned by ``angles``; what lies beyond rotary_dim passes unchanged, with a bound of 0."""
-    x = x.astype(np.float64)
+    y, bound = np.empty(x.shape), np.zeros(x.shape)
+    step = max(1, _BLOCK // max(1, x[0].size)) if len(x) else 1
+    for start in range(0, len(x), step):  # every row of a prompt comes here
+        at = slice(start, start + step)
+        _turn(x[at].astype(np.float64), angles.rows(at), layer, act, numerics, (y[at], bound[at]))
+    return Reference(y, bound)
+
+
+def _turn(
+    x: Float64, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics, into: tuple[Float64, Float64]
+) -> None:
     rotary = 2 * angles.cos.shape[-1]
     if layer.rope_style == "interleaved":
         first, second = slice(0, rotary, 2), slice(1, rotary, 2)
@@ -132,14 +148,15 @@ def rope(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Num
     x0, x1 = x[..., first], x[..., second]
     cos, sin, turn = angles.cos[:, None], angles.sin[:, None], angles.bound[:, None]
     relative = ROPE_PRODUCT * U + (ROPE_CAST * act.u if numerics.rope_dtype == "act" else 0.0)
-    y, bound = x.copy(), np.zeros_like(x)
+    y, bound = into
+    y[..., rotary:] = x[..., rotary:]
     y[..., first] = x0 * cos - x1 * sin
     y[..., second] = x1 * cos + x0 * sin
-    angle = turn * (np.abs(x0) + np.abs(x1)) + floor(numerics)
-    cos, sin = np.abs(cos), np.abs(sin)
-    bound[..., first] = relative * (np.abs(x0) * cos + np.abs(x1) * sin) + angle
-    bound[..., second] = relative * (np.abs(x1) * cos + np.abs(x0) * sin) + angle
-    return Reference(y, bound)
+    x0, x1 = np.abs(x0), np.abs(x1)
+    angle = turn * (x0 + x1) + floor(numerics)
+    cos, sin = relative * np.abs(cos), relative * np.abs(sin)
+    bound[..., first] = x0 * cos + x1 * sin + angle
+    bound[..., second] = x1 * cos + x0 * sin + angle
 
 
 def cache(row: Array, scales: tuple[float, ...] | None, numerics: Numerics) -> Reference:

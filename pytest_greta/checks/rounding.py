@@ -16,6 +16,9 @@ from pytest_greta.dtypes import Array, DType
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
+_BLOCK = 1 << 15
+"""Elements that are worked on at a time: 256 KiB of float64, so that they stay in a second-level cache."""
+
 _EXPONENT = np.int64(0x7FF0000000000000)
 
 
@@ -82,23 +85,32 @@ def error(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Bool | None
     other NaN has e = inf, unless the reference is not finite either. An infinite reference stored as itself is exact
     (the lse of an empty row is -inf).
     """
+    stored, y = np.ascontiguousarray(stored), np.ascontiguousarray(y)
+    e = np.empty(y.shape)
+    finite, parts = True, (stored.reshape(-1), y.reshape(-1), e.reshape(-1))
     with np.errstate(invalid="ignore", over="ignore"):
-        value: Float64 = np.ascontiguousarray(stored).astype(np.float64)
-        magnitude = np.abs(value)
-        power, half = _half_ulp(magnitude, dtype)
-        delta = y - value
-        e: Float64 = np.abs(delta)
-        e -= half
-        at_power = magnitude == power
-        if at_power.any():  # the preimage is narrower toward zero
-            at_power &= (power > dtype.smallest_normal) & (delta * value < 0)
-            e[at_power] += 0.5 * half[at_power]
-        if not dtype.has_inf:  # open-ended at saturation
-            e[(magnitude == dtype.max) & (delta * value > 0)] = 0.0
-        np.maximum(e, 0.0, out=e)
-        if np.isfinite(e).all() and np.isfinite(magnitude).all():
-            return e, None
-        return _not_finite(e, y, value, dtype)
+        for start in range(0, y.size, _BLOCK):
+            at = slice(start, start + _BLOCK)
+            finite &= _distance(parts[0][at], parts[1][at], parts[2][at], dtype)
+        return (e, None) if finite else _not_finite(e, y, stored.astype(np.float64), dtype)
+
+
+def _distance(stored: Array, y: Float64, e: Float64, dtype: DType) -> bool:
+    """Fills ``e``; False where something is not finite, which is then for the caller."""
+    value: Float64 = stored.astype(np.float64)
+    magnitude = np.abs(value)
+    power, half = _half_ulp(magnitude, dtype)
+    delta = y - value
+    np.abs(delta, out=e)
+    e -= half
+    at_power = magnitude == power
+    if at_power.any():  # the preimage is narrower toward zero
+        at_power &= (power > dtype.smallest_normal) & (delta * value < 0)
+        e[at_power] += 0.5 * half[at_power]
+    if not dtype.has_inf:  # open-ended at saturation
+        e[(magnitude == dtype.max) & (delta * value > 0)] = 0.0
+    np.maximum(e, 0.0, out=e)
+    return bool(np.isfinite(e.max(initial=0.0)) and np.isfinite(magnitude.max(initial=0.0)))
 
 
 def _not_finite(e: Float64, y: Float64, value: Float64, dtype: DType) -> tuple[Float64, Bool | None]:
@@ -122,3 +134,8 @@ def same_bytes(left: Array, right: Array) -> Bool:
     word: Any = np.dtype(f"u{left.dtype.itemsize}")
     equal: Bool = np.ascontiguousarray(left).view(word) == np.ascontiguousarray(right).view(word)
     return equal
+
+
+def is_same(left: Array, right: Array) -> bool:
+    """Same type, same shape, same bytes."""
+    return left.dtype == right.dtype and left.shape == right.shape and bool(same_bytes(left, right).all())

@@ -97,9 +97,8 @@ def reference(call: Call, numerics: Numerics | None = None) -> Reference:
     ``call.spans`` must be there. Both tiers: each has flips of its own.
     """
     numerics = call.numerics if numerics is None else numerics
-    values = np.moveaxis(call.v.astype(np.float64), 1, 0)
     with np.errstate(all="ignore"):
-        return concatenate([_emulated(part, softmax, values, numerics) for part, softmax in call.chunks()])
+        return concatenate([_emulated(part, softmax, numerics) for part, softmax in call.chunks()])
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,8 @@ class _Running:
     gap: Float64
 
 
-def _emulated(call: Call, sm: Softmax, values: Float64, numerics: Numerics) -> Reference:
-    p_type, act = DTYPES[numerics.p_dtype], call.act
+def _emulated(call: Call, sm: Softmax, numerics: Numerics) -> Reference:
+    p_type, act, values = DTYPES[numerics.p_dtype], call.act, np.moveaxis(call.v, 1, 0)
     running = _running_max(call, sm, numerics)
     magnitudes, fixed = np.abs(values), numerics.max_update == "none"
     scale = np.exp(running.m - sm.m) / (sm.l * numerics.p_scale)  # w
@@ -276,11 +275,10 @@ class _Suspect:
 
     call: Call
     softmax: Softmax
-    values: Float64
     stored: Array
 
     def fits(self, numerics: Numerics) -> bool:
-        emulated = _emulated(self.call, self.softmax, self.values, numerics)
+        emulated = _emulated(self.call, self.softmax, numerics)
         e, beyond = error(emulated.y, self.stored, dtype_of(self.stored))
         return beyond is None and bool((e <= emulated.b1).all())
 
@@ -290,7 +288,7 @@ def _suspect(call: Call, stored: Tap, position: int, head: int) -> _Suspect:
     own = call.one(int(np.searchsorted(call.positions, position)), head, head // group)
     part, softmax = next(own.chunks())
     row = np.ascontiguousarray(stored.row(position)[None, head : head + 1])
-    return _Suspect(part, softmax, np.moveaxis(own.v.astype(np.float64), 1, 0), row)
+    return _Suspect(part, softmax, row)
 
 
 def _ends(values: Sequence[int]) -> Sequence[int]:

@@ -35,6 +35,10 @@ class Gathered:
     stored: Array
     inputs: tuple[Array, ...]
 
+    def rows(self, at: NDArray[np.bool_]) -> Gathered:
+        """Those rows alone."""
+        return Gathered(self.path, self.positions[at], self.stored[at], tuple(x[at] for x in self.inputs))
+
     @property
     def group(self) -> Group:
         return Group(self.path, self.positions)

@@ -113,8 +113,10 @@ def test_values_and_bounds_to_the_letter(kind, numerics):
                 assert abs(ref.lse.y[r, h] - lse) <= 1e-13 * max(1, abs(lse))
                 for i, (o, b1, b2) in enumerate(zip(out, bounds["out1"], bounds["out2"], strict=True)):
                     assert abs(ref.out.y[r, h, i] - o) <= 1e-12 * max(abs(x) for x in out)
-                    assert float(b1) == pytest.approx(ref.out.b1[r, h, i], rel=1e-9)
-                    assert float(b2) == pytest.approx(ref.out.b2[r, h, i], rel=1e-9)
+                    assert float(b1) == pytest.approx(ref.out.b1[r, h, i], rel=1e-4)
+                    assert float(b2) == pytest.approx(ref.out.b2[r, h, i], rel=1e-4)
+                    assert ref.out.b1[r, h, i] >= float(b1)  # the float32 sums are made no shorter than the formula
+                    assert ref.out.b2[r, h, i] >= float(b2)
                 assert float(bounds["lse1"]) == pytest.approx(ref.lse.b1[r, h], rel=1e-9)
                 assert float(bounds["lse2"]) == pytest.approx(ref.lse.b2[r, h], rel=1e-9)
 
@@ -150,8 +152,9 @@ def test_chunks_and_single_head_calls_give_the_same(monkeypatch):
     for name in ("lse", "out"):
         a, b, c = (getattr(x, name) for x in (whole, parts, one))
         for field in ("y", "b_det", "b_sqrt", "b_sqrt2"):
-            assert np.allclose(getattr(a, field), getattr(b, field), rtol=1e-12)
-            assert np.allclose(getattr(a, field)[5, 3], getattr(c, field)[0, 0], rtol=1e-12)
+            rtol = 1e-12 if field == "y" else 1e-5
+            assert np.allclose(getattr(a, field), getattr(b, field), rtol=rtol)
+            assert np.allclose(getattr(a, field)[5, 3], getattr(c, field)[0, 0], rtol=rtol)
 
 
 def test_a_row_that_sees_nothing_is_empty():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pytest_greta.backends.base import Numerics
-from pytest_greta.checks.run import attention_stats, check_trace, examine
+from pytest_greta.checks.run import check_trace, examine
 from pytest_greta.engine.spec import decoder_stages
 from pytest_greta.trace.records import Key, Tap, Trace
 from tests.checks.tiny_trace import CHECKED, HEADS, STEPS, Break, N, Tiny
@@ -269,7 +269,7 @@ def test_nan_travels_and_the_first_stage_is_named():
 def test_attention_statistics_are_those_of_the_checked_rows():
     tiny = Tiny(5)
     trace = tiny.trace()
-    stats = {(s.layer, s.stage, s.path): s for s in attention_stats(trace, tiny.source, {})}
+    stats = {(s.layer, s.stage, s.path): s for s in examine(trace, tiny.source, tiny.stages, {}).stats}
     assert len(stats) == 3 * 2 * 4
     q, k = trace.tap("decode", 2, "q_rope"), trace.tap("decode", 2, "kv_read", "k")
     scores, probs = [], []
