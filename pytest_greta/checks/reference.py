@@ -26,7 +26,7 @@ from pytest_greta.checks.constants import (
     U64,
     U,
 )
-from pytest_greta.dtypes import Array, DType
+from pytest_greta.dtypes import F32, Array, DType
 
 _BLOCK = 1 << 15
 """Elements that are worked on at a time: 256 KiB of float64, so that they stay in a second-level cache."""
@@ -45,8 +45,13 @@ def norm(x: Array, weight: NDArray[np.float32], eps: float, act: DType, numerics
     )
 
 
-def linear(x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | None, numerics: Numerics) -> Reference:
+def linear(
+    x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | None, numerics: Numerics, act: DType = F32
+) -> Reference:
     """x [R, n] times matrix [out, n] transposed, plus bias [out]: [R, out].
+
+    ``act``: the type in which split-K partials are kept, where they are. Their own term is u_a sum |part|, which
+    sum |W x| bounds whatever the parts are.
 
     The matrix is widened to float64 block by block, so that a model never needs its weights twice. The sum of |W x| is
     taken in float32 on |W|: its terms are positive, so that it is short by at most (n + 3) u relative, which is added.
@@ -72,6 +77,8 @@ def linear(x: Array, matrix: NDArray[np.float32], bias: NDArray[np.float32] | No
     det = np.full_like(size, floor(numerics))
     if numerics.dot_bits < Numerics.dot_bits:
         det += DOT_OPERANDS * 2.0**-numerics.dot_bits * size
+    if numerics.split_partials == "act":
+        det += act.u * size
     if bias is not None:
         y += bias
         det += U * np.abs(bias.astype(np.float64))

@@ -195,7 +195,9 @@ class _Walk:
         matrix = self.weights[spec.weights[0]]
         bias = self.weights[spec.weights[1]] if len(spec.weights) > 1 else None
         return self._stacked(
-            spec, lambda x: ref.linear(x.reshape(len(x), -1), matrix, bias, self.model_numerics), statistical=True
+            spec,
+            lambda x: ref.linear(x.reshape(len(x), -1), matrix, bias, self.model_numerics, self.act),
+            statistical=True,
         )
 
     def _add(self, spec: StageSpec) -> list[StageCheck]:
