@@ -309,19 +309,22 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         t = sum_tiers(rescales(sm.n, numerics), numerics)
         n = sum_tiers(sm.n, numerics)
         p_type = DTYPES[numerics.p_dtype]
-        after = p_type.u if numerics.l_from == "after" else 0.0
-
-        slope, constant = LSE_DET
-        lse_size = np.where(np.isneginf(sm.lse), 0.0, np.abs(sm.lse))
-        lse_det = total[..., 2] + U * (slope * lse_size + constant) + after + floor(numerics)
-        lse = [sm.lse, lse_det, *(a * total[..., 0] + b * total[..., 1] + c for a, b, c in by_tier(d, t, n))]
-
         eta = p_type.smallest_normal if numerics.flush else 0.5 * p_type.smallest_subnormal
         # with max_update none the kernel's l is sum exp(s), ours sum exp(s - m)
         l_kernel = sm.l * np.exp(sm.m) if numerics.max_update == "none" else sm.l
         envelope = np.maximum(p_type.u * sm.p, np.minimum(sm.p, eta / (numerics.p_scale * l_kernel)))
+        # where l sums the rounded weights it is off by this part of itself, at most
+        after = envelope.sum(axis=-1) if numerics.l_from == "after" else np.zeros(())
+
+        slope, constant = LSE_DET
+        lse_size = np.where(np.isneginf(sm.lse), 0.0, np.abs(sm.lse))
+        lse_det = total[..., 2] + U * (slope * lse_size + constant) + floor(numerics)
+        lse_det = lse_det - np.log1p(-np.minimum(after, 1.0))
+        lse = [sm.lse, lse_det, *(a * total[..., 0] + b * total[..., 1] + c for a, b, c in by_tier(d, t, n))]
+
         pv = sm.p @ magnitudes
-        out_det = spread[:, :, 2] + (OUT_DET * U + after) * size + envelope @ magnitudes
+        rounded = (envelope @ magnitudes + after[..., None] * size) / np.maximum(1.0 - after[..., None], 0.0)
+        out_det = spread[:, :, 2] + OUT_DET * U * size + rounded
         out_det += declared_value(numerics, act) * pv + floor(numerics)
         if numerics.flush:
             out_det += sm.p @ subnormal(values, act)

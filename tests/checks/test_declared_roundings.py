@@ -243,6 +243,25 @@ def test_a_rounding_of_attention(name: str):
     assert said <= 1.0, (name, said)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_l_that_sums_weights_which_vanish(seed: int):
+    """P in e4m3, l after: of 3000 weights most are subnormal, so that l is off by far more than u_P of itself."""
+    keys, d = 3000, 32
+    q, k, v = inputs(seed, keys, d)
+    k[0] = np.sign(q[0].mean(0)) * 3
+    own = np.array([keys - 1])
+    outs = [attend(q[0, h], k[:, 0], v[:, 0], d**-0.5, p=to("fp8_e4m3fn"), after=True) for h in range(2)]
+    out, lse = np.stack([o for o, _ in outs])[None].astype(f32), np.array([[x for _, x in outs]], f32)
+
+    def of(l_from: str) -> tuple[float, float]:
+        said = Numerics(p_dtype="fp8_e4m3fn", l_from=l_from)
+        both = Call(own, q, k, v, Rows.causal(own), Options(d**-0.5), BF16, said).reference()
+        return rho(both.lse, lse), rho(both.out, out)
+
+    assert max(of("after")) <= 1.0
+    assert of("before")[0] > 1.0
+
+
 def test_attention_over_an_accumulator_that_truncates():
     q, k, v = (np.abs(x) for x in inputs(5, 9000, 32))
     own = np.array([8999])
