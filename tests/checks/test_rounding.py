@@ -172,3 +172,21 @@ def test_same_bytes():
     assert list(same_bytes(a, b)) == [False, True, True]
     with pytest.raises(TypeError, match="cannot compare"):
         same_bytes(a, a.astype(np.float16))
+
+
+@pytest.mark.parametrize("dtype", ALL, **ids)
+def test_long_arrays_are_judged_as_their_pieces_are(dtype):
+    """Errors are found block by block: the same as element for element, and what is not finite is seen in any block."""
+    rng = np.random.default_rng(1)
+    stored = (rng.standard_normal((70, 1100)) * 2.0 ** rng.integers(-4, 4, (70, 1100))).astype(dtype.numpy)
+    y = stored.astype(np.float64) * (1 + rng.standard_normal(stored.shape) * 2 * dtype.u)
+    e, beyond = error(y, stored, dtype)
+    assert beyond is None
+    lo, hi = preimage(stored, dtype)
+    assert np.allclose(e, np.maximum(0, np.maximum(lo - y, y - hi)), rtol=1e-12, atol=0)
+    stored[69, 1099] = np.nan
+    e, beyond = error(y, stored, dtype)
+    assert np.argwhere(beyond).tolist() == [[69, 1099]]
+    assert e[69, 1099] > 1 if not dtype.has_inf else e[69, 1099] == np.inf
+    y[0, 0] = np.inf
+    assert error(y, stored, dtype)[0][0, 0] == np.inf

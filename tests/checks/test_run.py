@@ -7,12 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pytest_greta.backends.base import Numerics
+from pytest_greta.backends.base import LayerConfig, Numerics
+from pytest_greta.checks import reference as ref
+from pytest_greta.checks.attention import Rows
 from pytest_greta.checks.run import check_trace, examine
+from pytest_greta.dtypes import F32
 from pytest_greta.engine.spec import decoder_stages
 from pytest_greta.trace.records import Key, Tap, Trace
 from tests.checks.tiny_trace import CHECKED, HEADS, STEPS, Break, N, Tiny
 
+f32 = np.float32
 DTYPES = [("f32", "f32"), ("bf16", "bf16"), ("f16", "f16"), ("f32", "bf16"), ("bf16", "f16")]
 
 
@@ -304,3 +308,40 @@ def test_a_rope_without_rotation_is_a_copy():
     found = flagged(check_trace(tiny.trace(), source, decoder_stages(source.config), {}))
     assert ("full", 0, "q_rope") in found
     assert all(stage in ("q_rope", "k_rope") for _, _, stage in found)
+
+
+@pytest.mark.parametrize("mistake", ["corner", "pairing", "scale", "eps"])
+def test_a_wrong_reference_finds_a_healthy_run_guilty(mistake, monkeypatch):
+    """The oracle is verified too: a reference with a bug of its own does not agree with what plain loops computed."""
+    tiny, stage = Tiny(seed=3), {"corner": "lse", "pairing": "q_rope", "scale": "lse", "eps": "attn_norm"}[mistake]
+    trace, source = tiny.trace(), tiny.source
+    assert all(c.grade == "ok" for c in check_trace(trace, source, tiny.stages, {}))
+    if mistake == "corner":
+        monkeypatch.setattr(
+            Rows, "causal", classmethod(lambda cls, slots, window=0: cls(np.zeros_like(slots), slots.copy(), slots))
+        )
+    else:
+        layers = tuple(replace(layer, rope_style="interleaved") for layer in source.config.layers)
+        changes = {
+            "pairing": {"layers": layers},
+            "scale": {"softmax_scale": source.config.softmax_scale * 1.01},
+            "eps": {"rms_eps": 1e-2},
+        }[mistake]
+        source = replace(source, config=replace(source.config, **changes))
+    wrong = [c for c in check_trace(trace, source, tiny.stages, {}) if c.grade == "definite"]
+    assert wrong
+    assert (wrong[0].layer, wrong[0].stage) == (0, stage)
+
+
+def test_rope_over_many_rows_is_rope_over_each():
+    """Rows are turned block by block; rotary_dim short of the head, both styles."""
+    rng = np.random.default_rng(0)
+    x, positions = rng.standard_normal((700, 3, 24)).astype(f32), np.arange(700)
+    for style in ("half", "interleaved"):
+        layer = LayerConfig(rope_base=1e4, rope_style=style, rotary_dim=16)
+        whole = ref.rope(x, ref.rope_angles(positions, layer, 24, Numerics()), layer, F32, Numerics())
+        for r in (0, 1, 454, 455, 699):
+            angles = ref.rope_angles(positions[r : r + 1], layer, 24, Numerics())
+            one = ref.rope(x[r : r + 1], angles, layer, F32, Numerics())
+            assert np.array_equal(whole.y[r], one.y[0])
+            assert np.array_equal(whole.b_det[r], one.b_det[0])
