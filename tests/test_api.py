@@ -13,6 +13,7 @@ import pytest_greta as greta
 from pytest_greta.backends.base import AttentionSession, Description, SessionConfig
 from pytest_greta.backends.native import load
 from pytest_greta.cases.model import CaseError
+from pytest_greta.settings import RunSettings
 
 
 class Mine:
@@ -35,7 +36,9 @@ class Mine:
 def test_a_library_that_is_handed_over_is_the_one_that_runs() -> None:
     mine = Mine()
     run = greta.probe("synthetic", "Hi there", backend=mine, layers=[0])
-    assert mine.opened == 2
+    assert mine.opened == 4, "two sessions of the case, two of the canary"
+    greta.probe("synthetic", "Hi there", backend=mine, layers=[0], settings=RunSettings(canary="off"))
+    assert mine.opened == 6
     assert run.verdict.status == "PASS"
     assert {row["library"] for row in run.verdict.evidence.kernels} == {"cpu"}
 
