@@ -189,7 +189,7 @@ class Numerics:
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "direction": ("forward", "reverse"),
     "tile_origin": ("zero", "window"),
-    "p_dtype": tuple(DTYPES),
+    "p_dtype": ("act", *DTYPES),
     "acc_round": ("rne", "rz", "rd"),
     "q_prescale": ("f32", "act"),
     "kv_dequant": ("folded", "act"),

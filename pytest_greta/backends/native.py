@@ -19,8 +19,9 @@ from pytest_greta.texts import text
 __all__ = ["OPTIONAL", "REQUIRED", "NativeBackend", "description", "load"]
 
 INSTALL = text("native.install")
-BUILT_IN = "libgreta_attn.so"
-FAULTY_TWIN = "libgreta_attn_faulty.so"
+BUILT_IN = "libgreta_attn{}.so"
+FAULTY_TWIN = "libgreta_attn{}_faulty.so"
+"""With an ending: none, the CPU's; _hip_emulated."""
 REQUIRED = ("greta_abi_version", "greta_describe", "greta_open", "greta_close", "greta_attend")
 _NEVER_CLOSED: dict[str, Any] = {}
 """By path. cffi closes a library with its last reference, but a runtime that it brought (OpenMP, HIP) may have threads
@@ -42,15 +43,16 @@ def _built_in(name: str) -> Path:
     return Path(next(iter(_greta_native.__path__))) / name
 
 
-def load(path: Path | None = None, *, faulty: bool = False) -> NativeBackend:
-    """The library at ``path``, or the built-in one; with ``faulty`` the built-in one's twin, for ``inject`` only.
+def load(path: Path | None = None, *, faulty: bool = False, ending: str = "") -> NativeBackend:
+    """The library at ``path``, or the built-in one of that ``ending``; with ``faulty`` the built-in one's twin, for
+    ``inject`` only.
 
     Raises ``BackendMissing`` when there is none, when it is no shared library, speaks another ABI or lacks a required
     function; ``BackendError`` when what it says of itself cannot be read.
     """
     ffi = declarations()
     if path is None:
-        path = _built_in(FAULTY_TWIN if faulty else BUILT_IN)
+        path = _built_in((FAULTY_TWIN if faulty else BUILT_IN).format(ending))
         if not path.is_file():
             raise BackendMissing("library", text("native.absent", path=path), INSTALL)
     backend = NativeBackend(_open(ffi, path))

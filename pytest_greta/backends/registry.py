@@ -12,7 +12,8 @@ from pytest_greta.backends.base import PHASES, AttentionBackend, BackendMissing,
 from pytest_greta.texts import SaidError, Text, text
 
 ENTRY_POINTS = "pytest_greta.backends"
-BUILT_IN = ("cpu",)
+BUILT_IN: Mapping[str, str] = {"cpu": "", "hip-emulated": "_hip_emulated"}
+"""The libraries that come with the package, by name: the ending of their files."""
 
 Factory = Callable[[], AttentionBackend]
 
@@ -50,8 +51,8 @@ def _open(spec: Any, extra: Mapping[str, Factory], base: Path, faulty: bool) -> 
         if faulty:
             raise Unsupported("faulty twin", text("backend.no_twin"))
         return _native(base / Path(str(spec["library"])).expanduser())
-    if spec == "cpu" and spec not in extra:
-        return _native(None, faulty)
+    if isinstance(spec, str) and spec in BUILT_IN and spec not in extra:
+        return _built_in(BUILT_IN[spec], faulty)
     known = known_backends(extra)
     if spec not in known:
         raise UnknownBackend(unknown(str(spec), known))
@@ -87,7 +88,13 @@ def _installed(name: str) -> Factory:
     return factory
 
 
-def _native(path: Path | None, faulty: bool = False) -> AttentionBackend:
+def _native(path: Path) -> AttentionBackend:
     from pytest_greta.backends.native import load
 
-    return load(path, faulty=faulty)
+    return load(path)
+
+
+def _built_in(ending: str, faulty: bool) -> AttentionBackend:
+    from pytest_greta.backends.native import load
+
+    return load(faulty=faulty, ending=ending)

@@ -1,4 +1,4 @@
-#include "batch.h"
+#include "batch_checks.h"
 
 #include "dtypes.h"
 #include "errors.h"
@@ -12,8 +12,7 @@ void require_array(const char* name, const int32_t* array) {
 
 }  // namespace
 
-void check_batch(const greta_session& session, const greta_batch* batch) {
-  const Config& config = session.config;
+void check_batch(const Config& config, const greta_batch* batch) {
   if (batch == nullptr) fail(GRETA_INVALID_ARGUMENT, "batch is NULL");
   if (batch->struct_size != sizeof(greta_batch)) {
     fail(GRETA_INVALID_ARGUMENT, "batch.struct_size is %u, expected %zu", batch->struct_size, sizeof(greta_batch));
@@ -89,9 +88,7 @@ void check_tensor(const char* name, const greta_tensor* tensor, int32_t dtype, i
   }
 }
 
-const int32_t* checked_pages(greta_session& session, const greta_batch& batch, int32_t i, int32_t rows) {
-  const Config& config = session.config;
-  if (!config.paged) return session.cache.table(batch.seq_ids[i]);
+const int32_t* checked_pages(const Config& config, const greta_batch& batch, int32_t i, int32_t rows) {
   const int32_t blocks = config.blocks();
   const int32_t* pages = batch.block_table + static_cast<int64_t>(i) * blocks;
   for (int32_t block = 0; block < blocks && static_cast<int64_t>(block) * config.page_size < rows; ++block) {

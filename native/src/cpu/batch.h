@@ -1,16 +1,20 @@
-/* Checks of what a call brings: greta_batch and greta_tensor. Each fails with a line that names the field and value. */
+/* The checks of a call, for a session. */
 #pragma once
 
+#include "batch_checks.h"
 #include "session.h"
 
 namespace greta {
 
-void check_batch(const greta_session& session, const greta_batch* batch);
-/* A tensor [n_tokens, heads, dim]; `name` is the argument's, as in the header. */
-void check_tensor(const char* name, const greta_tensor* tensor, int32_t dtype, int32_t n_tokens, int32_t heads,
-                  int32_t dim);
+inline void check_batch(const greta_session& session, const greta_batch* batch) {
+  check_batch(session.config, batch);
+}
+
 /* The pages of sequence i of the batch; every block below ceil(rows / page_size) is a page of the cache. */
-const int32_t* checked_pages(greta_session& session, const greta_batch& batch, int32_t i, int32_t rows);
+inline const int32_t* checked_pages(greta_session& session, const greta_batch& batch, int32_t i, int32_t rows) {
+  if (!session.config.paged) return session.cache.table(batch.seq_ids[i]);
+  return checked_pages(session.config, batch, i, rows);
+}
 
 inline char* tensor_row(const greta_tensor& tensor, size_t item_size, int64_t token, int64_t head) {
   return static_cast<char*>(tensor.data) +

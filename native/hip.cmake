@@ -1,0 +1,39 @@
+# The HIP library's kernels on the CPU, for tests (libgreta_attn_hip_emulated), and on a device where a compiler for one is
+# asked for.
+
+option(GRETA_HIP_EMULATED "Build the HIP kernels for the CPU: backend hip-emulated" ON)
+
+set(GRETA_HIP_HOST src/hip/calls.cpp src/hip/describe.cpp src/hip/hip_session.cpp src/hip/staging.cpp
+  src/cpu/batch.cpp src/cpu/config.cpp src/cpu/errors.cpp)
+
+# A library of the given sources besides the host side's.
+function(greta_hip_library name)
+  add_library(${name} SHARED ${GRETA_HIP_HOST} ${ARGN})
+  target_compile_features(${name} PRIVATE cxx_std_17)
+  target_compile_options(${name} PRIVATE -Wall -Wextra -ffp-contract=off)
+  target_include_directories(${name} PRIVATE src/hip include src/cpu src/faults)
+  if(GRETA_WERROR)
+    target_compile_options(${name} PRIVATE -Werror)
+  endif()
+  if(GRETA_VERSION)
+    target_compile_definitions(${name} PRIVATE GRETA_VERSION="${GRETA_VERSION}")
+  endif()
+  target_link_options(${name} PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/exports.map -Wl,-z,nodelete)
+  set_target_properties(${name} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/exports.map)
+  install(TARGETS ${name} LIBRARY DESTINATION _greta_native)
+endfunction()
+
+function(greta_emulated_library name wave)
+  greta_hip_library(${name} src/hip/kernels.cpp src/hip/emulate/emulate.cpp src/hip/emulate/runtime_emulated.cpp ${ARGN})
+  target_compile_definitions(${name} PRIVATE GRETA_EMULATED=1 GRETA_WAVE=${wave})
+  # -O2: these kernels are for tests, and a third optimisation level costs more time here than it saves there.
+  target_compile_options(${name} PRIVATE -O2)
+endfunction()
+
+if(GRETA_HIP_EMULATED)
+  greta_emulated_library(greta_attn_hip_emulated 64)
+  greta_emulated_library(greta_attn_hip_emulated_warp32 32) # NVIDIA's matrix instructions
+  greta_emulated_library(greta_attn_hip_emulated_faulty 64 src/hip/fault_plan.cpp)
+  target_compile_definitions(greta_attn_hip_emulated_faulty PRIVATE GRETA_FAULTS=1)
+endif()
