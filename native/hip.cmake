@@ -6,9 +6,8 @@ option(GRETA_HIP_EMULATED "Build the HIP kernels for the CPU: backend hip-emulat
 set(GRETA_HIP_HOST src/hip/calls.cpp src/hip/describe.cpp src/hip/hip_session.cpp src/hip/staging.cpp
   src/cpu/batch.cpp src/cpu/config.cpp src/cpu/errors.cpp)
 
-# A library of the given sources besides the host side's.
-function(greta_hip_library name)
-  add_library(${name} SHARED ${GRETA_HIP_HOST} ${ARGN})
+# What every target here is compiled with.
+function(greta_hip_options name)
   target_compile_features(${name} PRIVATE cxx_std_17)
   target_compile_options(${name} PRIVATE -Wall -Wextra -ffp-contract=off)
   target_include_directories(${name} PRIVATE src/hip include src/cpu src/faults)
@@ -18,22 +17,37 @@ function(greta_hip_library name)
   if(GRETA_VERSION)
     target_compile_definitions(${name} PRIVATE GRETA_VERSION="${GRETA_VERSION}")
   endif()
+  set_target_properties(${name} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+endfunction()
+
+# A library of the given objects and sources.
+function(greta_hip_library name)
+  add_library(${name} SHARED ${ARGN})
+  greta_hip_options(${name})
   target_link_options(${name} PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/exports.map -Wl,-z,nodelete)
-  set_target_properties(${name} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
-    LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/exports.map)
+  set_target_properties(${name} PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/exports.map)
   install(TARGETS ${name} LIBRARY DESTINATION _greta_native)
 endfunction()
 
-function(greta_emulated_library name wave)
-  greta_hip_library(${name} src/hip/kernels.cpp src/hip/emulate/emulate.cpp src/hip/emulate/runtime_emulated.cpp ${ARGN})
-  target_compile_definitions(${name} PRIVATE GRETA_EMULATED=1 GRETA_WAVE=${wave})
+# `host`: the objects of the host side, which do not depend on the wave's width.
+function(greta_emulated_library name host wave)
+  greta_hip_library(${name} $<TARGET_OBJECTS:${host}> src/hip/kernels.cpp src/hip/emulate/emulate.cpp
+    src/hip/emulate/runtime_emulated.cpp)
+  target_compile_definitions(${name} PRIVATE GRETA_EMULATED=1 GRETA_WAVE=${wave} ${ARGN})
   # -O2: these kernels are for tests, and a third optimisation level costs more time here than it saves there.
   target_compile_options(${name} PRIVATE -O2)
 endfunction()
 
 if(GRETA_HIP_EMULATED)
-  greta_emulated_library(greta_attn_hip_emulated 64)
-  greta_emulated_library(greta_attn_hip_emulated_warp32 32) # NVIDIA's matrix instructions
-  greta_emulated_library(greta_attn_hip_emulated_faulty 64 src/hip/fault_plan.cpp)
-  target_compile_definitions(greta_attn_hip_emulated_faulty PRIVATE GRETA_FAULTS=1)
+  foreach(host greta_emulated_host greta_emulated_host_faulty)
+    add_library(${host} OBJECT ${GRETA_HIP_HOST})
+    greta_hip_options(${host})
+    target_compile_definitions(${host} PRIVATE GRETA_EMULATED=1)
+    target_compile_options(${host} PRIVATE -O1)
+  endforeach()
+  target_sources(greta_emulated_host_faulty PRIVATE src/hip/fault_plan.cpp)
+  target_compile_definitions(greta_emulated_host_faulty PRIVATE GRETA_FAULTS=1)
+  greta_emulated_library(greta_attn_hip_emulated greta_emulated_host 64)
+  greta_emulated_library(greta_attn_hip_emulated_warp32 greta_emulated_host 32) # NVIDIA's matrix instructions
+  greta_emulated_library(greta_attn_hip_emulated_faulty greta_emulated_host_faulty 64 GRETA_FAULTS=1)
 endif()
