@@ -96,7 +96,6 @@ AttendParams attend_params(const greta_session& session, int32_t layer, int32_t 
   params.v_scale = device.v_scale.as<float>();
   params.sinks = device.sinks.as<float>();
   params.alibi = device.alibi.as<float>();
-  params.fault = fault_of(phase, layer);
   return params;
 }
 
@@ -142,7 +141,7 @@ void attend_call(greta_session& session, int32_t layer, int32_t phase, const gre
   params.q = tensors.input(*q, batch->n_tokens, config.n_heads, config.head_dim_qk);
   params.out = tensors.output(*out, batch->n_tokens, config.n_heads, config.head_dim_v);
   if (lse != nullptr) params.lse = tensors.output(*lse, batch->n_tokens, config.n_heads, 1);
-  launch_attend(session, params, phase);
+  attend_planted(session, params, layer, phase, launch_attend);
   ++session.calls[phase];
   tensors.finish();
 }

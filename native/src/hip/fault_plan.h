@@ -1,15 +1,18 @@
-/* The faulty twin's plan, as a kernel is told of it; nothing in the shipped library. */
+/* The faulty twin's part of an attention call; nothing of it in the shipped library. */
 #pragma once
 
-#include "params.h"
+#include "hip_session.h"
 
 namespace greta {
 
+using LaunchAttend = void (*)(greta_session& session, AttendParams& params, int32_t phase);
+
 #ifdef GRETA_FAULTS
-FaultParams fault_of(int32_t phase, int32_t layer);
+/* The call, with whatever is wrong with it. */
+void attend_planted(greta_session& session, AttendParams& params, int32_t layer, int32_t phase, LaunchAttend launch);
 #else
-inline FaultParams fault_of(int32_t, int32_t) {
-  return {-1, -1, -1};
+inline void attend_planted(greta_session& session, AttendParams& params, int32_t, int32_t phase, LaunchAttend launch) {
+  launch(session, params, phase);
 }
 #endif
 
