@@ -8,6 +8,7 @@ bounds, at every flagged row and head that is tried, names the cause.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -54,12 +55,22 @@ def _explains(hypothesis: Hypothesis, flagged: list[Suspect], stored: Mapping[st
         mine: dict[str, Reading] = {}
         for reading in hypothesis(suspect):
             known = fitting is None or (reading.variant in fitting and _same(reading, fitting[reading.variant]))
-            if known and reading.variant not in mine and _fits(reading.call, suspect, stored):
+            if known and reading.variant not in mine and _explained(reading.call, suspect, stored):
                 mine[reading.variant] = reading
         fitting = mine if fitting is None else {name: first for name, first in fitting.items() if name in mine}
         if not fitting:
             return None
     return min((fitting or {}).values(), key=lambda reading: reading.fitted, default=None)
+
+
+def _explained(call: Call, suspect: Suspect, stored: Mapping[str, Tap]) -> bool:
+    """Whether the call fits; where lse is right, its values with the right keys too. A right lse does not show that the
+    keys were: one of little weight may be another."""
+    if _fits(call, suspect, stored):
+        return True
+    own = suspect.own
+    other_keys = call.k is not own.k and call.k.shape == own.k.shape
+    return suspect.lse_right and other_keys and _fits(replace(call, k=own.k), suspect, stored)
 
 
 def _same(reading: Reading, first: Reading) -> bool:

@@ -28,7 +28,7 @@ _MOST_MISSING = 64
 class Suspect:
     """One flagged query of one head. ``row``: its index in the call. ``lse``: as stored, None where it was not.
 
-    ``lse_right``: the keys are right then, so that only other values are tried.
+    ``lse_right``: the keys may be right then, so that other values alone are tried too.
     """
 
     call: Call
@@ -59,7 +59,7 @@ class Suspect:
         g = self.kv_head
         scales = (_scale_of(s, g) for s in (self.elsewhere.k_scale, self.elsewhere.v_scale))
         k, v = (x[:, g : g + 1].astype(np.float64) * s for x, s in zip((k, v), scales, strict=True))
-        return replace(self.own, k=self.own.k if self.lse_right else k, v=v)
+        return replace(self.own, k=k, v=v)
 
     def seeing(self, start: int, stop: int) -> Call:
         """The same over keys start .. stop - 1, rows of zeros where there are none."""

@@ -71,11 +71,14 @@ _SPLITS = (
     {"decode": {"tile": 64, "splits": 2}},
 )
 _TILES = tuple({"prefill": {"tile": tile}, "decode": {"tile": tile}} for tile in (16, 32, 64))
-_ROUNDED = tuple(
-    {"prefill": {"tile": 64}, "decode": {"tile": tile, "splits": 1, "p_dtype": p_dtype, "p_scale": p_scale}}
-    for tile in (32, 64, 96)
-    for p_dtype, p_scale in (("bf16", 1.0), ("fp8_e4m3", 256.0))
-)
+_OWN_TYPE = (None,)
+"""The cache holds the activation type: what another one rounds away was not there."""
+
+
+def _rounded(p_dtype: str, p_scale: float) -> tuple[dict[str, Any], ...]:
+    """One schedule for both phases, so that a healthy run finds none that is another."""
+    schedules = ({"tile": tile, "splits": 1, "p_dtype": p_dtype, "p_scale": p_scale} for tile in (32, 64, 96))
+    return tuple({"prefill": schedule, "decode": schedule} for schedule in schedules)
 
 
 def _kernel(
@@ -232,13 +235,14 @@ FIXTURES: tuple[Fixture, ...] = (
         "dtype_mix",
         "dtype_mix_kv_write",
         Expected(_REAL, ("kv_write",)),
-        keys={"page_size": PAGES},
+        keys={"page_size": PAGES, "kv_dtype": _OWN_TYPE},
         inject={"phase": PHASES, "layer": ANY, "stage": ("kv_write",), "magnitude": (1,)},
     ),
     Fixture(
         "dtype_mix",
         "dtype_mix_one_row",
         Expected(_REAL, ("kv_write",)),
+        keys={"kv_dtype": _OWN_TYPE},
         inject={"phase": ("prefill",), "layer": ANY, "position": ("cached",), "magnitude": (1,)},
     ),
     Fixture(
@@ -362,11 +366,20 @@ FIXTURES: tuple[Fixture, ...] = (
     ),
     Fixture(
         "tile_quant",
-        "tile_quant",
+        "tile_quant_fp8",
         Expected("STRUCTURAL_DRIFT", ("attn_out",), status="PASS", finding=("SCHEDULE",)),
         rows=(130, 512),
-        keys={"schedule": _ROUNDED},
+        keys={"schedule": _rounded("fp8_e4m3", 256.0)},
         inject={"phase": ("decode",), "layer": ANY, "magnitude": (16, 32)},
+    ),
+    Fixture(
+        "tile_quant",
+        "tile_quant_bf16",
+        Expected("STRUCTURAL_DRIFT", ("attn_out",), status="PASS", finding=("SCHEDULE",)),
+        rows=(130, 512),
+        keys={"schedule": _rounded("bf16", 1.0)},
+        inject={"phase": ("decode",), "layer": ANY, "magnitude": (16, 32)},
+        dtypes=("f32",),  # an output of P's own type hides its rounding
     ),
     Fixture(
         "tail_nan",
@@ -420,7 +433,7 @@ FIXTURES: tuple[Fixture, ...] = (
         "gain",
         "gain_low_bit_of_k",
         Expected(_REAL, ("kv_write",)),
-        keys={"page_size": PAGES},
+        keys={"page_size": PAGES, "kv_dtype": _OWN_TYPE},
         inject={
             "phase": ("prefill",),
             "layer": ANY,
