@@ -147,13 +147,13 @@ class _Walk:
                 if tap is None or cache is None:
                     continue
                 written = cache.k if part.startswith("k") else cache.v
-                inside = (tap.positions >= cache.first) & (tap.positions < cache.first + len(written))
-                rows = tap.positions[inside] - cache.first
-                group = Group(path, tap.positions[inside])
-                values = tap.values[inside]
-                parts += [
-                    _named(c, part) for c in judge_bytes(written[rows], values, [group], self.places.of(spec, values))
-                ]
+                positions, values = tap.positions, tap.values
+                inside = (positions >= cache.first) & (positions < cache.first + len(written))
+                if not inside.all():
+                    positions, values = positions[inside], values[inside]
+                own = written if len(positions) == len(written) else written[positions - cache.first]
+                group = Group(path, positions)
+                parts += [_named(c, part) for c in judge_bytes(own, values, [group], self.places.of(spec, values))]
             if parts:
                 checks.append(merge(parts))
         return checks

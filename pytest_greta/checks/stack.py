@@ -67,4 +67,7 @@ def equal_rows(mine: Array, theirs: Array, at: NDArray[np.intp]) -> NDArray[np.b
     # rows of a prefix lie as they are in the whole: no copy then
     run = len(at) > 0 and int(at[-1]) - int(at[0]) == len(at) - 1
     others = theirs[int(at[0]) : int(at[-1]) + 1] if run else theirs[at]
-    return np.asarray(same_bytes(mine, others).reshape(len(mine), -1).all(axis=1))
+    same = same_bytes(mine, others)
+    if same.all():  # as a rule, and much faster than row by row
+        return np.ones(len(mine), dtype=bool)
+    return np.asarray(same.reshape(len(mine), -1).all(axis=1))
