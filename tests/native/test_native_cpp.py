@@ -1,4 +1,5 @@
-"""The C++ tests of ``native/tests``, built and run by CMake: with both compilers, under sanitizers, and fuzzed."""
+"""The C++ tests of ``native/tests``, built and run by CMake: with both compilers, under sanitizers, and fuzzed; the
+library for aarch64."""
 
 from __future__ import annotations
 
@@ -64,6 +65,18 @@ def test_clang(tmp_path: Path) -> None:
     configure(tmp_path, "-DGRETA_BUILD_TESTS=ON", *CLANG)
     build(tmp_path)
     ctest(tmp_path, "--exclude-regex", "exp")
+
+
+def test_it_compiles_for_aarch64(tmp_path: Path) -> None:
+    """Compiled and linked, not run: the portable kernels, with that processor's FMA."""
+    compiler = shutil.which("aarch64-linux-gnu-g++")
+    assert compiler, "install the cross compiler: apt-get install g++-aarch64-linux-gnu"
+    processor = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
+    configure(tmp_path, *processor, "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc", f"-DCMAKE_CXX_COMPILER={compiler}")
+    build(tmp_path, "greta_attn")
+    header = (tmp_path / "libgreta_attn.so").read_bytes()[:20]
+    assert header[:4] == b"\x7fELF"
+    assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
 
 
 def test_address_and_undefined_sanitizers(tmp_path: Path) -> None:

@@ -67,24 +67,22 @@ inline void order_vectors(Vec (&x)[C]) {
 #endif
 }
 
-/* To be read soon; any address will do. */
+/* To be read soon; any address will do. Kernels ask in the order of addresses, because that wakes the processor's own
+ * prefetcher, which has more requests under way than a kernel can have. */
 inline void prefetch(const char* p) {
   __builtin_prefetch(p, 0, 2);
 }
 
-/* Numbers begin .. end - 1 of sixteen rows as columns: out[end - begin][16]. As many bytes from `next` on, which are
- * needed afterwards, come from memory meanwhile: in the order of their addresses, because that wakes the processor's
- * own prefetcher, which has more requests under way than a kernel can have. */
+/* Numbers begin .. end - 1 of sixteen rows as columns: out[end - begin][16]. */
 template <int32_t dtype>
-inline void load_columns(const char* const* rows, int32_t begin, int32_t end, const char* next, float* out) {
+inline void load_columns(const char* const* rows, int32_t begin, int32_t end, float* out) {
   constexpr int64_t size = size_of<dtype>;
   Vec x[lanes];
 #if defined(__AVX512F__)
   if constexpr (dtype == GRETA_BF16) { /* two neighbours turn as one lane and part afterwards: half the shuffles */
-    for (; begin + 2 * lanes <= end; begin += 2 * lanes, out += 2 * lanes * lanes, next += 2 * lanes * lanes * size) {
+    for (; begin + 2 * lanes <= end; begin += 2 * lanes, out += 2 * lanes * lanes) {
       for (int j = 0; j < lanes; ++j) {
         x[j] = vload(reinterpret_cast<const float*>(rows[j] + begin * size));
-        prefetch(next + j * 2 * lanes * size);
       }
       transpose(x);
       for (int i = 0; i < lanes; ++i) {
@@ -96,10 +94,9 @@ inline void load_columns(const char* const* rows, int32_t begin, int32_t end, co
     }
   }
 #endif
-  for (; begin + lanes <= end; begin += lanes, out += lanes * lanes, next += lanes * lanes * size) {
+  for (; begin + lanes <= end; begin += lanes, out += lanes * lanes) {
     for (int j = 0; j < lanes; ++j) {
       x[j] = vload_as<dtype>(rows[j] + begin * size);
-      prefetch(next + j * lanes * size);
     }
     transpose(x);
     for (int i = 0; i < lanes; ++i) vstore(out + i * lanes, x[i]);

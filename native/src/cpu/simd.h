@@ -7,6 +7,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace greta {
@@ -156,8 +158,9 @@ constexpr int micro_rows = 6, micro_sums = 6, most_cols = 1; /* 24 of 32 registe
 constexpr int micro_rows = 2, micro_sums = 2, most_cols = 1; /* 8 of 16 */
 #endif
 
+/* Inlined by force: as a call it would pass every vector through memory. */
 template <class Body>
-inline Vec each_quad(Body&& body) {
+[[gnu::always_inline]] inline Vec each_quad(Body&& body) {
   return {{body(0), body(1), body(2), body(3)}};
 }
 inline Vec vload(const float* p) {
@@ -182,9 +185,7 @@ inline Vec vmul(Vec x, Vec y) {
 }
 inline Quad fma_quad(Quad x, Quad y, Quad z) {
 #if defined(__aarch64__)
-  Quad r;
-  for (int i = 0; i < 4; ++i) r[i] = __builtin_fmaf(x[i], y[i], z[i]);
-  return r;
+  return vfmaq_f32(z, x, y);
 #else
   return x * y + z;
 #endif
