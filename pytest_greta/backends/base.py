@@ -158,6 +158,7 @@ class Numerics:
     angle: str = "f32"
     exp_rel: float = 2.0**-23
     tanh_rel: float = 2.0**-23
+    erf_rel: float = 2.0**-22
 
     @property
     def rounds_p(self) -> bool:
@@ -209,6 +210,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "dot_bits": (4, 64),  # fp8_e4m3's
     "exp_rel": (0.0, 2.0**-4),
     "tanh_rel": (0.0, 2.0**-4),
+    "erf_rel": (0.0, 2.0**-4),
 }
 """From the coarsest arithmetic that is in use to what no bound can feel; NaN lies in no range."""
 

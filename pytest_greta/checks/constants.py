@@ -42,6 +42,23 @@ NORM_DET = 6.0
 NORM_SUM = 0.5
 """The error of the sum of squares halves under the square root."""
 
+LAYER_NORM_DET = 8.0
+"""LayerNorm, relative to the normalised part: the difference (1) and its square (1), the square's product, the mean and
+eps (1/2 each, under the root), root, reciprocal and two products (1 each), rounded up from 7.5."""
+
+LAYER_NORM_SHIFT = 2.0
+"""LayerNorm, relative to |x| + |mean| over the deviation: x r - mean r, where a kernel folds the shift in."""
+
+GELU_ERF_ARGUMENT = 2.0
+"""erf(x / sqrt(2)): the rounded constant and the product."""
+
+GELU_TANH_ARGUMENT = 8.0
+"""tanh(sqrt(2/pi)(x + 0.044715 x^3)): three products, a sum and two rounded constants, each once at most in a relative
+error of a sum of like signs (7), and one more where tanh is made of exp(2a)."""
+
+GELU_DET = 3.0
+"""x/2 (1 + t): the sum, the two products."""
+
 ROPE_PRODUCT = 3.0
 """x0 cos - x1 sin: u each for the rounded cosine, the product and the sum."""
 

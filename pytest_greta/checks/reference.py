@@ -6,7 +6,9 @@ leading dimension throughout, and rows of several paths may be stacked.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,11 @@ from pytest_greta.checks.constants import (
     CACHE_SCALE,
     DOT_OPERANDS,
     EXP_LIMIT,
+    GELU_DET,
+    GELU_ERF_ARGUMENT,
+    GELU_TANH_ARGUMENT,
+    LAYER_NORM_DET,
+    LAYER_NORM_SHIFT,
     NORM_DET,
     NORM_SUM,
     ROPE_ANGLE,
@@ -43,6 +50,43 @@ def norm(x: Array, weight: NDArray[np.float32], eps: float, act: DType, numerics
     return Reference(
         y, (NORM_DET * U + cast) * size + floor(numerics), NORM_SUM * tiers.first * size, NORM_SUM * tiers.second * size
     )
+
+
+def layer_norm(
+    x: Array,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    eps: float,
+    act: DType,
+    numerics: Numerics,
+) -> Reference:
+    """LayerNorm over the last axis: x [..., d], weight and bias [d]. ``(x - mean) / sqrt(var + eps) * weight + bias``.
+
+    var is the mean of the squared differences (no Bessel correction). The bound is derived in
+    ``docs/concepts/derivations.md``; it holds for a variance in two passes or by Welford's update, not for
+    mean(x^2) - mean(x)^2.
+    """
+    x = x.astype(np.float64)
+    mean = np.mean(x, axis=-1, keepdims=True)
+    size = np.mean(np.abs(x), axis=-1, keepdims=True)
+    r = 1.0 / np.sqrt(np.mean((x - mean) ** 2, axis=-1, keepdims=True) + eps)
+    kappa = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * r
+    w = weight.astype(np.float64)
+    part = (x - mean) * r * w
+    y = part if bias is None else part + bias.astype(np.float64)
+    gain = r * np.abs(w)
+    cast = act.u if numerics.norm_cast == "act" else 0.0
+    det = (LAYER_NORM_DET * U + cast) * np.abs(part) + LAYER_NORM_SHIFT * U * gain * (np.abs(x) + np.abs(mean))
+    det += floor(numerics) + (0.0 if bias is None else U * np.abs(y))
+
+    def sums(t: float) -> Float64:
+        shift = t * size + U * np.abs(mean)
+        of_variance: Float64 = 0.5 * (t * kappa + (shift * r) ** 2)
+        summed: Float64 = gain * t * size + of_variance * np.abs(part)
+        return summed
+
+    tiers = sum_tiers(x.shape[-1], numerics)
+    return Reference(y, det, sums(float(tiers.first)), sums(float(tiers.second)))
 
 
 def linear(
@@ -104,6 +148,44 @@ def swiglu(gate: Array, up: Array, act: DType, numerics: Numerics) -> Reference:
         relative += act.u
     relative = np.where(g < -EXP_LIMIT, 1.0, relative)
     return Reference(y, relative * size + floor(numerics))
+
+
+Gelu = Literal["erf", "tanh"]
+
+_erf, _erfc = (np.frompyfunc(f, 1, 1) for f in (math.erf, math.erfc))
+"""NumPy has neither, and SciPy would be a dependency for these two."""
+
+
+def gelu(x: Array, form: Gelu, numerics: Numerics) -> Reference:
+    """x Phi(x) by erf, or its approximation by tanh: x/2 (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3))).
+
+    The bound is derived in ``docs/concepts/derivations.md``. Far to the left it is absolute, because 1 + erf cancels.
+    """
+    x = x.astype(np.float64)
+    half = 0.5 * np.abs(x)
+    if form == "erf":
+        t = x * 0.5**0.5
+        value = _erf(t).astype(np.float64)
+        slope = 2.0 / np.pi**0.5 * np.exp(-t * t)
+        bent = numerics.erf_rel * np.abs(value) + GELU_ERF_ARGUMENT * U * np.abs(t) * slope
+        y = 0.5 * x * _erfc(-t).astype(np.float64)  # 1 + erf(t), without its cancellation
+        relative = GELU_DET * U
+    else:
+        a = (2.0 / np.pi) ** 0.5 * (x + 0.044715 * x**3)
+        value = np.tanh(a)
+        with np.errstate(over="ignore"):
+            bent = numerics.tanh_rel * np.abs(value) + GELU_TANH_ARGUMENT * U * np.abs(a) / np.cosh(a) ** 2
+            y = x / (1.0 + np.exp(-2.0 * a))  # x/2 (1 + tanh(a)), without its cancellation
+        relative = GELU_DET * U + numerics.exp_rel
+    return Reference(y, half * bent + relative * np.abs(y) + floor(numerics))
+
+
+def geglu(gate: Array, up: Array, form: Gelu, act: DType, numerics: Numerics) -> Reference:
+    """gelu(gate) * up, as Gemma has it in place of SwiGLU."""
+    inner, size = gelu(gate, form, numerics), up.astype(np.float64)
+    y = inner.y * size
+    cast = act.u if numerics.act_round == "act" else 0.0
+    return Reference(y, inner.b_det * np.abs(size) + (U + cast) * np.abs(y) + floor(numerics))
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class _Walk:
             "attention": self.attending.judge,
             "add": self._add,
             "swiglu": self._swiglu,
+            "geglu": self._geglu,
         }
 
     def judge(self, spec: StageSpec) -> list[StageCheck]:
@@ -205,6 +206,9 @@ class _Walk:
 
     def _swiglu(self, spec: StageSpec) -> list[StageCheck]:
         return self._stacked(spec, lambda gate, up: ref.swiglu(gate, up, self.act, self.model_numerics))
+
+    def _geglu(self, spec: StageSpec) -> list[StageCheck]:
+        return self._stacked(spec, lambda gate, up: ref.geglu(gate, up, "tanh", self.act, self.model_numerics))
 
     def _stacked(
         self, spec: StageSpec, reference: Callable[..., Reference], *, statistical: bool = False

@@ -98,7 +98,7 @@ class Decoder:
         normed = tap("ffn_norm", self._norm(x, f"layers.{i}.ffn_norm"))
         gate = tap("gate_proj", self._linear(normed, f"layers.{i}.gate"))
         up = tap("up_proj", self._linear(normed, f"layers.{i}.up"))
-        act = tap("ffn_act", self._swiglu(gate, up))
+        act = tap("ffn_act", self._geglu(gate, up) if cfg.ffn_act == "geglu" else self._swiglu(gate, up))
         down = tap("down_proj", self._linear(act, f"layers.{i}.down"))
         if cfg.post_norms:
             down = tap("post_ffn_norm", self._norm(down, f"layers.{i}.post_ffn_norm"))
@@ -183,6 +183,12 @@ class Decoder:
     def _swiglu(self, gate: Array, up: Array) -> Array:
         g = gate.astype(np.float32)
         return self._round(g / (np.float32(1) + np.exp(-g)) * up.astype(np.float32))
+
+    def _geglu(self, gate: Array, up: Array) -> Array:
+        """gelu(gate) * up, GELU by tanh."""
+        g = gate.astype(np.float32)
+        bent = np.tanh(np.float32((2 / np.pi) ** 0.5) * (g + np.float32(0.044715) * g * g * g))
+        return self._round(np.float32(0.5) * g * (np.float32(1) + bent) * up.astype(np.float32))
 
 
 def _differ(a: Array, b: Array) -> NDArray[np.bool_]:

@@ -39,6 +39,8 @@ class ModelConfig:
     qk_norm: bool = False
     post_norms: bool = False
     """A norm behind attention and FFN, before each is added to the residual (Gemma 2)."""
+    ffn_act: Literal["swiglu", "geglu"] = "swiglu"
+    """silu(gate) * up, or gelu(gate) * up with the tanh form of GELU (Gemma)."""
 
     @property
     def group(self) -> int:
@@ -46,7 +48,7 @@ class ModelConfig:
         return self.n_heads // self.n_kv_heads
 
 
-Op = Literal["embedding", "same", "norm", "linear", "rope", "cache", "attention", "add", "swiglu"]
+Op = Literal["embedding", "same", "norm", "linear", "rope", "cache", "attention", "add", "swiglu", "geglu"]
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def decoder_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
             StageSpec(i, "ffn_norm", "norm", ("residual_attn",), w("ffn_norm")),
             linear("gate_proj", "ffn_norm", "gate", False),
             linear("up_proj", "ffn_norm", "up", False),
-            StageSpec(i, "ffn_act", "swiglu", ("gate_proj", "up_proj")),
+            StageSpec(i, "ffn_act", config.ffn_act, ("gate_proj", "up_proj")),
             linear("down_proj", "ffn_act", "down", False),
         ]
         if config.post_norms:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -78,6 +79,7 @@ class Variant:
     qkv_bias: bool = False
     o_bias: bool = False
     post_norms: bool = False
+    ffn_act: Literal["swiglu", "geglu"] = "swiglu"
     softmax_scale: float | None = None
     """None: 1 / sqrt(head_dim)."""
     size: Size = SMALL
@@ -121,7 +123,7 @@ VARIANTS: Mapping[str, Variant] = {
     "llama": Variant(),
     "qwen3": Variant(_qwen3, qk_norm=True),
     "mistral": Variant(_mistral),
-    "gemma2": Variant(_gemma2, post_norms=True, softmax_scale=0.2),
+    "gemma2": Variant(_gemma2, post_norms=True, ffn_act="geglu", softmax_scale=0.2),
     "gpt-oss": Variant(_gpt_oss, qkv_bias=True, o_bias=True),
     "bloom": Variant(_bloom, o_bias=True),
     "wide": Variant(size=WIDE),
@@ -150,6 +152,7 @@ def synthetic(variant: str = "llama", seed: int = 1) -> ModelSource:
         o_bias=family.o_bias,
         qk_norm=family.qk_norm,
         post_norms=family.post_norms,
+        ffn_act=family.ffn_act,
     )
     name = "synthetic" if variant == "llama" else f"synthetic:{variant}"
     weights = _weights(size, seed) | _added(family, seed)
