@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--runs", type=_whole(1), metavar="N", help="N fault runs and 1.5 N healthy ones / corridas")
     parser.add_argument(
-        "--quick", action="store_true", help="short prompts, every variant once; what no --runs means / prompts cortos"
+        "--quick", action="store_true", help="short prompts, a run a variant; on without --runs / prompts cortos"
     )
     parser.add_argument("--seed", type=_whole(0), default=1, metavar="N", help="of all draws / de todo lo sorteado; 1")
     parser.add_argument("--jobs", type=_whole(0), metavar="N", help="processes, default the cores; 0: none / procesos")
@@ -80,10 +80,11 @@ def _selftest(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from pytest_greta import environment
-    from pytest_greta.selftest.plan import plan, quick_runs
+    from pytest_greta.faults.fixtures import FIXTURES
+    from pytest_greta.selftest.plan import plan
     from pytest_greta.selftest.run import shape_of
 
-    study = _study(args.seed, args.runs or quick_runs(), args.quick or args.runs is None)
+    study = _study(args.seed, args.runs or len(FIXTURES), args.quick or args.runs is None)
     planned = plan(study, shape_of)
     if args.only is not None:
         return _only(args, planned)

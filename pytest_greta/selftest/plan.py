@@ -91,15 +91,16 @@ class Draw:
 
 
 def plan(study: Study, shape_of: Callable[[str], Shape], fixtures: Sequence[Fixture] = FIXTURES) -> list[Planned]:
-    """Fault runs, those of the curve, benign runs. Kinds take turns, and the variants of each."""
+    """Fault runs, those of the curve, benign runs. Kinds take turns, and the variants of each; in a quick study the
+    variants do."""
     kinds = list(dict.fromkeys(f.kind for f in fixtures))
     variants = {kind: [f for f in fixtures if f.kind == kind] for kind in kinds}
     measured = [f for f in fixtures if f.smallest]
     planned = []
     for i in range(study.runs):
-        kind = kinds[i % len(kinds)]
-        turn = variants[kind]
-        planned.append(_fault(study, "fault", i, turn[i // len(kinds) % len(turn)], shape_of))
+        turn = fixtures if study.quick else variants[kinds[i % len(kinds)]]
+        at = i if study.quick else i // len(kinds)
+        planned.append(_fault(study, "fault", i, turn[at % len(turn)], shape_of))
     for i in range(round(study.runs * CURVE_SHARE) if measured else 0):
         planned.append(_fault(study, "curve", i, measured[i % len(measured)], shape_of))
     for i in range(math.ceil(study.runs * BENIGN_PER_FAULT)):
@@ -117,14 +118,6 @@ def in_turn(planned: Sequence[Planned]) -> list[Planned]:
         places.append((seen[p.part] + 0.5) / counts[p.part])
         seen[p.part] += 1
     return [p for _, p in sorted(zip(places, planned, strict=True), key=lambda pair: pair[0])]
-
-
-def quick_runs(fixtures: Sequence[Fixture] = FIXTURES) -> int:
-    """Enough for every variant to have its turn."""
-    counts: dict[str, int] = {}
-    for fixture in fixtures:
-        counts[fixture.kind] = counts.get(fixture.kind, 0) + 1
-    return len(counts) * max(counts.values())
 
 
 def layers_looked_at(layer: int | None, n_layers: int, *, inside: bool = True) -> tuple[int, ...]:
