@@ -24,7 +24,7 @@ SCHEMA = (PACKAGE / "cases" / "case.schema.json").read_text("utf-8")
 
 BUILT = r"schema\.(string|integer|number|array|object|minimum|exclusiveMinimum|maximum)|pull\.(there|pulling|pulled"
 BUILT += r"|folder|to_pull|ready|absent|wrong|built_in)"
-BUILT += r"|selftest\.(kind|runs|found|stage|layer|scenario|model|alarms|suspects|rho|variant|curve|below|above|rule"
+BUILT += r"|selftest\.(kind|runs|found|stage|layer|scenario|model|alarms|suspects|rho|variant|share|below|above|rule"
 BUILT += r"|faults_found|false_alarms|rule_(greta|logits|close)|odd_(missed|misplaced|not_planted|alarm|error))"
 BUILT += rf"|fault\.({'|'.join(KINDS)})(\.magnitude)?"
 """Keys that the code puts together: of JSON Schema's words, of what ``greta model`` says, of a study's headings, and of

@@ -91,6 +91,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         " izquierda de la barra nada se promete.",
     ),
     "selftest.variant": ("variant", "variante"),
+    "selftest.share": ("share found", "proporción hallada"),
     "selftest.below": ("below", "debajo"),
     "selftest.above": ("from there on", "desde ahí"),
     "selftest.benign": ("Healthy runs", "Corridas sanas"),

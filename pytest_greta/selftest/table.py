@@ -127,13 +127,13 @@ def _of(count: int, runs: int) -> str:
 
 def _magnitudes(summary: Summary) -> list[_Section]:
     rows = tuple(
-        (k.kind, *(number(side[d]) if d in side else "-" for d in DTYPES for side in (k.stated, k.smallest)))
-        for k in summary.kinds
-        if k.stated
+        (c.fixture, *(number(side[d]) if d in side else "-" for d in DTYPES for side in (c.stated, c.seen)))
+        for c in summary.curves
+        if sum(c.runs)
     )
     if not rows:
         return []
-    headers = [text("selftest.kind")]
+    headers = [text("selftest.variant")]
     for dtype in DTYPES:
         headers += [text("selftest.stated", dtype=dtype), text("selftest.seen", dtype=dtype)]
     return [_Section(text("selftest.magnitudes"), text("selftest.magnitudes_note"), tuple(headers), rows)]
@@ -151,7 +151,7 @@ def _curves(summary: Summary) -> list[_Section]:
         rows.append((curve.fixture, shown, *(f"{sum(curve.found[p])} / {sum(curve.runs[p])}" for p in parts)))
     if not rows:
         return []
-    headers = _heads("variant", "curve", "below", "above")
+    headers = _heads("variant", "share", "below", "above")
     return [_Section(text("selftest.curve"), text("selftest.curve_note"), headers, tuple(rows))]
 
 

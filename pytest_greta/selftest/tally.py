@@ -20,8 +20,7 @@ BINS = 2 * _DECADES * BINS_A_DECADE
 
 @dataclass(frozen=True)
 class KindRow:
-    """Fault runs of one kind. ``smallest``: by dtype, the least magnitude that was found, those below the stated
-    minimum included; ``stated`` that minimum, the largest of its variants."""
+    """Fault runs of one kind."""
 
     kind: str
     runs: int
@@ -31,17 +30,18 @@ class KindRow:
     scenario: int
     logits: int
     close: int
-    smallest: Mapping[str, float] = field(default_factory=dict)
-    stated: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Found and planted runs of one variant in bins of its magnitude over the stated minimum, smallest first."""
+    """One variant whose magnitude is drawn: found and planted runs in bins of the magnitude over the stated minimum,
+    smallest first; by dtype, that minimum and the least magnitude that was found, those below it included."""
 
     fixture: str
     found: tuple[int, ...]
     runs: tuple[int, ...]
+    stated: Mapping[str, float] = field(default_factory=dict)
+    seen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def tally(
     return Summary(
         study=study,
         kinds=tuple(
-            _kind(kind, [(p, r) for p, r in pairs if p.fixture and by_name[p.fixture].kind == kind], by_name)
+            _kind(kind, [r for p, r in pairs if p.part == "fault" and by_name[p.fixture].kind == kind])
             for kind in kinds
         ),
         curves=tuple(
@@ -143,18 +143,7 @@ def _at_most(events: int, runs: int, p: float) -> float:
     return math.fsum(map(math.exp, terms))
 
 
-def _kind(kind: str, pairs: Sequence[tuple[Planned, Record]], by_name: Mapping[str, Fixture]) -> KindRow:
-    due = [r for p, r in pairs if p.part == "fault"]
-    smallest: dict[str, float] = {}
-    stated: dict[str, float] = {}
-    for planned, record in pairs:
-        least = by_name[planned.fixture].smallest
-        if least is None:
-            continue
-        dtype = planned.keys["dtype"]
-        stated[dtype] = max(stated.get(dtype, 0.0), least[dtype])
-        if record.found:
-            smallest[dtype] = min(smallest.get(dtype, math.inf), abs(planned.inject["magnitude"]))
+def _kind(kind: str, due: Sequence[Record]) -> KindRow:
     return KindRow(
         kind,
         runs=len(due),
@@ -164,22 +153,24 @@ def _kind(kind: str, pairs: Sequence[tuple[Planned, Record]], by_name: Mapping[s
         scenario=sum(r.scenario_right for r in due),
         logits=sum(r.logits for r in due),
         close=sum(r.close for r in due),
-        smallest=smallest,
-        stated=stated,
     )
 
 
 def _curve(fixture: Fixture, pairs: Sequence[tuple[Planned, Record]]) -> Curve:
     assert fixture.smallest is not None
     found, runs = [0] * BINS, [0] * BINS
+    seen: dict[str, float] = {}
     for planned, record in pairs:
         if not record.planted:
             continue
-        ratio = abs(planned.inject["magnitude"]) / fixture.smallest[planned.keys["dtype"]]
+        dtype, magnitude = planned.keys["dtype"], abs(planned.inject["magnitude"])
+        ratio = magnitude / fixture.smallest[dtype]
         at = min(max(math.floor((math.log10(ratio) + _DECADES) * BINS_A_DECADE), 0), BINS - 1)
         runs[at] += 1
         found[at] += record.found
-    return Curve(fixture.name, tuple(found), tuple(runs))
+        if record.found:
+            seen[dtype] = min(seen.get(dtype, math.inf), magnitude)
+    return Curve(fixture.name, tuple(found), tuple(runs), dict(fixture.smallest), seen)
 
 
 def _benign(model: str, records: Sequence[Record]) -> BenignRow:

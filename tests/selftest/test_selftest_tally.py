@@ -55,7 +55,7 @@ def test_a_clean_study():
     )
     (row,) = found.kinds
     assert (row.runs, row.found, row.stage, row.layer, row.scenario, row.logits, row.close) == (1, 1, 1, 1, 1, 1, 0)
-    assert (row.smallest, row.stated) == ({"f32": 2e-3}, {"f32": 1e-3})
+    assert [(c.fixture, c.seen, c.stated) for c in found.curves] == [("gain_wo", {"f32": 2e-3}, {"f32": 1e-3})]
     assert found.clean
     (model,) = found.benign
     assert (model.runs, model.alarms, model.rho) == (1, 0, 0.5)
