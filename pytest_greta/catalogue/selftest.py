@@ -140,17 +140,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     # the page
     "selftest.page_title": ("What the detector finds", "Lo que halla el detector"),
     "selftest.page_how": (
-        "Generated from a study's figures, not typed: `greta selftest --runs {runs} --seed {seed} --json FILE`, then"
+        "Generated from a study's figures, not typed: `greta selftest {size} --seed {seed} --json FILE`, then"
         " `greta selftest --from FILE --markdown`. Each fault run plants one variant of one kind, with rows, heads,"
         " layers, seeds, types, schedules and magnitudes drawn; magnitudes log-uniformly from the smallest"
         " stated to a hundred times it. Healthy runs draw tiles from 16 to 128, both directions, 1 to 8 splits,"
-        " instruction sets, pages, ragged batches, chunks, padding, reuse, and lengths log-uniformly from 1 to 4096.",
-        "Generado de las cifras de un estudio, no escrito a mano: `greta selftest --runs {runs} --seed {seed} --json"
+        " instruction sets, pages, ragged batches, chunks, padding, reuse, and lengths log-uniformly from 1 to {most}.",
+        "Generado de las cifras de un estudio, no escrito a mano: `greta selftest {size} --seed {seed} --json"
         " ARCHIVO` y después `greta selftest --from ARCHIVO --markdown --lang es`. Cada corrida con fallo inyecta una"
         " variante de un tipo, con filas, cabezas, capas, semillas, tipos numéricos, recorridos y magnitudes al azar;"
         " las magnitudes, de modo log-uniforme desde la mínima declarada hasta cien veces esa. Las corridas"
         " sanas sortean tiles de 16 a 128, ambas direcciones, de 1 a 8 splits, juegos de instrucciones, páginas,"
-        " lotes irregulares, fragmentos, relleno, reutilización y longitudes log-uniformes de 1 a 4096.",
+        " lotes irregulares, fragmentos, relleno, reutilización y longitudes log-uniformes de 1 a {most}.",
     ),
     "selftest.page_where": (
         "pytest-greta {version}, instruction sets {isas}, {cpu}.",

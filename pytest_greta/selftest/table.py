@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_greta.report import md
 from pytest_greta.report.text import number, wrap
 from pytest_greta.report.text import table as text_table
-from pytest_greta.selftest.plan import DTYPES
+from pytest_greta.selftest.plan import DTYPES, MOST_ROWS, MOST_ROWS_QUICK
 from pytest_greta.selftest.tally import BINS, Summary, upper_limit
 from pytest_greta.texts import Text, as_text, text
 
@@ -41,7 +41,7 @@ def as_lines(summary: Summary, lang: str) -> list[str]:
             lines += [f"  {odd.id}: {what}", *wrap(odd.plan, _COLUMNS, "    ", "      "), f"    -> {odd.got}"]
         if len(summary.odd) > _LISTED:
             lines += _wrapped(text("selftest.more", count=len(summary.odd) - _LISTED), lang)
-        size = f"--runs {summary.study.runs}" + " --quick" * summary.study.quick
+        size = _size(summary)
         lines += _wrapped(text("selftest.again", seed=summary.study.seed, size=size, id=summary.odd[0].id), lang)
     return [*lines, "", *_wrapped(conclusion(summary), lang)]
 
@@ -64,7 +64,16 @@ def as_page(summary: Summary, language: str) -> str:
     where = {"isas": ", ".join(study.isas), "cpu": summary.machine.get("processor", "?")}
     version = summary.machine.get("pytest-greta", "?")
     lines = ["# " + said(text("selftest.page_title")), ""]
-    lines += _paragraph(said(text("selftest.page_how", runs=study.runs, seed=study.seed)))
+    lines += _paragraph(
+        said(
+            text(
+                "selftest.page_how",
+                size=_size(summary),
+                seed=study.seed,
+                most=MOST_ROWS_QUICK if study.quick else MOST_ROWS,
+            )
+        )
+    )
     lines += _paragraph(said(text("selftest.page_claims")))
     lines += _paragraph(md.escape(said(text("selftest.page_where", version=version, **where))))
     lines += _paragraph(f"**{said(conclusion(summary))}**")
@@ -82,6 +91,11 @@ def as_page(summary: Summary, language: str) -> str:
             )
         lines.append("")
     return "\n".join(lines)
+
+
+def _size(summary: Summary) -> str:
+    """The options that ask for as many runs."""
+    return f"--runs {summary.study.runs}" + " --quick" * summary.study.quick
 
 
 def _paragraph(words: str) -> list[str]:

@@ -16,6 +16,8 @@ import pytest
 from pytest_greta import cli
 from pytest_greta.checks import judge
 from pytest_greta.cli_selftest import CLEAN, FAILED, STOPPED, USAGE
+from pytest_greta.report.jsonline import json_line
+from pytest_greta.result import from_plain, to_plain
 from pytest_greta.selftest import pool
 from pytest_greta.selftest.plan import Planned
 from pytest_greta.selftest.run import Record
@@ -51,8 +53,9 @@ def test_a_study_finds_what_it_plants(whole, capsys):
 
 def test_what_is_not_finite_travels(whole):
     """A broken byte has a rho of inf; the journal and the processes carry it as such."""
+    sent = Record("x", rho=float("inf"))
+    assert from_plain(Record, orjson.loads(json_line(to_plain(sent)))) == sent
     lines = [orjson.loads(line) for line in whole[1].read_bytes().splitlines()[1:]]
-    assert "inf" in {line["rho"] for line in lines}
     assert None not in {line["rho"] for line in lines}
 
 
@@ -115,9 +118,10 @@ def test_a_bound_that_is_too_narrow_is_an_alarm(monkeypatch, capsys):
 
 
 def test_a_fault_that_is_not_planted_turns_it_red(monkeypatch, capsys):
-    from pytest_greta.faults.plant import PlantedSession
+    from pytest_greta.faults.plant import PlantedSession, PlantedWeights
 
-    monkeypatch.setattr(PlantedSession, "_hits", lambda *_: False)
+    for planter in (PlantedSession, PlantedWeights):
+        monkeypatch.setattr(planter, "_hits", lambda *_: False)
     assert tiny() == FAILED
     assert ": nothing was planted" in capsys.readouterr().out
 
