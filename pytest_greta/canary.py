@@ -21,7 +21,7 @@ from pytest_greta.engine.run import Library, RunPlan, trace_probe
 from pytest_greta.engine.spec import ModelConfig, ModelSource, decoder_stages
 from pytest_greta.engine.ways import Ways
 from pytest_greta.trace.paths import RUNS
-from pytest_greta.trace.stages import order
+from pytest_greta.trace.stages import ATTENTION_STAGES, order
 from pytest_greta.verdict import Canary
 
 TOKENS = 12
@@ -46,8 +46,8 @@ PLANTINGS = (
     Planting(Inject("w_route", "prefill", stage="q_proj"), ("q_proj",)),
     Planting(Inject("rope_pos", "decode"), ("q_rope",), "rope"),
     Planting(Inject("kv_slot", "decode"), ("kv_write",)),
-    Planting(Inject("kv_len", "decode"), ("lse", "attn_out")),
-    Planting(Inject("gqa_map", "prefill"), ("lse", "attn_out"), "kv_heads"),
+    Planting(Inject("kv_len", "decode"), ATTENTION_STAGES),
+    Planting(Inject("gqa_map", "prefill"), ATTENTION_STAGES, "kv_heads"),
 )
 """Of each part that a verdict speaks of, one: weights, RoPE, the cache's addressing, lengths, the heads' map."""
 

@@ -16,8 +16,8 @@ from pytest_greta.checks.result import ByteCheck, Difference, StageCheck
 from pytest_greta.hypotheses import p_of
 from pytest_greta.report.causes import likely_causes
 from pytest_greta.report.pick import differing
-from pytest_greta.trace.records import phase_of
-from pytest_greta.trace.stages import order
+from pytest_greta.trace.paths import PATHS, phase_of
+from pytest_greta.trace.stages import ATTENTION_STAGES, CACHE_STAGES, order
 from pytest_greta.verdict import (
     ALIGNED,
     ATTENTION_COMPUTATION_MISMATCH,
@@ -37,10 +37,9 @@ from pytest_greta.verdict import (
     Verdict,
 )
 
-ATTENTION = ("lse", "attn_out")
 _SAID = 4
 """Parameters that are spelled out, of those that differ."""
-MISALIGNED_STAGES = ("q_rope", "k_rope", *ATTENTION)
+MISALIGNED_STAGES = ("q_rope", "k_rope", *ATTENTION_STAGES)
 """Culprits that leave K and V themselves right."""
 
 ADDRESSING = frozenset({"kv_head", "kv_scale", "layer", "sequence", "page", "previous_bytes"})
@@ -117,7 +116,7 @@ def _mismatch(
     verdict = replace(
         base, status=KV_MISMATCH, scenario=_scenario(culprit, main), hypothesis="H1", first_failure=failure
     )
-    races = culprit.stage in ATTENTION and any(c.layer == culprit.layer for c in repeats)
+    races = culprit.stage in ATTENTION_STAGES and any(c.layer == culprit.layer for c in repeats)
     return replace(verdict, finding="NONDETERMINISTIC") if races else verdict
 
 
@@ -164,7 +163,7 @@ def _by_schedule(base: Verdict, tiles: Sequence[StageCheck], compared: Sequence[
 
 def _only_q0(culprit: StageCheck, wrong: Sequence[StageCheck]) -> bool:
     """P's rounding hides it wherever there is one: only the call with q = 0, where P is exact, is wrong."""
-    here = [c for c in wrong if c.layer == culprit.layer and c.stage in ATTENTION]
+    here = [c for c in wrong if c.layer == culprit.layer and c.stage in ATTENTION_STAGES]
     return culprit.part == "q0" and all(c.part == "q0" for c in here)
 
 
@@ -296,7 +295,7 @@ def inconclusive(base: Verdict, breaches: tuple[Breach, ...]) -> Verdict:
 def indicators_of(checks: Iterable[StageCheck], compared: Iterable[ByteCheck]) -> Indicators:
     """K (V) hash consistency: k_proj (v_proj) of rows 0..N-1 byte-equal in both prefills. K-V aligned: rows read = rows
     written on both paths, and every written row within its bound."""
-    compared, cache = list(compared), [c for c in checks if c.stage in ("kv_write", "kv_read")]
+    compared, cache = list(compared), [c for c in checks if c.stage in CACHE_STAGES]
 
     def consistent(stage: str) -> bool | None:
         rows = [b.equal for b in compared if b.stage == stage and b.right == "prefix"]
@@ -307,7 +306,7 @@ def indicators_of(checks: Iterable[StageCheck], compared: Iterable[ByteCheck]) -
 
 
 def _in_order(check: StageCheck) -> tuple[tuple[int, int], int]:
-    return order(check.layer, check.stage), ("full", "prefix", "decode", "aligned").index(check.path)
+    return order(check.layer, check.stage), PATHS.index(check.path)
 
 
 def _scenario(culprit: StageCheck, wrong: Sequence[StageCheck]) -> str:
@@ -344,7 +343,7 @@ def _first_failure(
     phases = {phase_of(c.path) for c in same}
     pattern = of_stage(same, main, checks)
     causes = likely_causes(culprit.stage, culprit.cause, [p.key for p in pattern])
-    if culprit.stage in ATTENTION:
+    if culprit.stage in ATTENTION_STAGES:
         causes = (*causes, *_who(culprit.layer, wrong))
     worst = max(same, key=lambda c: c.rho)
     phase = "both" if len(phases) == 2 else phases.pop()
@@ -368,7 +367,7 @@ def _first_failure(
 
 def _who(layer: int, wrong: Sequence[StageCheck]) -> tuple[str, ...]:
     """Whose fault a wrong attention is, by prefill / decode / aligned."""
-    paths = {c.path for c in wrong if c.layer == layer and c.stage in ATTENTION}
+    paths = {c.path for c in wrong if c.layer == layer and c.stage in ATTENTION_STAGES}
     sides = (paths & {"full", "prefix"}, paths & {"decode"}, paths & {"aligned"})
     pattern = "".join("w" if side else "r" for side in sides)
     return (WHO[pattern],) if pattern in WHO else ()

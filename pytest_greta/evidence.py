@@ -14,7 +14,8 @@ from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.rounding import same_bytes
 from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.spec import StageSpec
-from pytest_greta.trace.records import Key, PathTrace, Tap, Trace, phase_of
+from pytest_greta.trace.paths import RUNS, phase_of
+from pytest_greta.trace.records import Key, PathTrace, Tap, Trace
 from pytest_greta.trace.stages import EXTRA, MODEL
 from pytest_greta.verdict import Breach, Evidence, FirstFailure
 
@@ -22,7 +23,6 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "kv_write": ("k", "v"),
     "kv_read": ("k", "v", "k_after", "v_after"),
 }
-RUNS = ("full", "prefix", "decode")
 FLOAT32: Mapping[str, str] = {"lse": "f32", "logits": "f32"}
 """Stages whose type is not the case's."""
 

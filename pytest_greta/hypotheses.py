@@ -23,12 +23,8 @@ from pytest_greta.checks.result import StageCheck
 from pytest_greta.report import pick
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.paths import RUNS
-from pytest_greta.trace.stages import ORDER
+from pytest_greta.trace.stages import ATTENTION_STAGES, CACHE_STAGES, ORDER
 from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, INCONCLUSIVE, KV_MISMATCH
-
-ATTENTION = ("lse", "attn_out")
-CONVERSIONS = ("kv_write", "kv_read")
-"""Stages that only convert: saturation shrinks, and that is no gain."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ def case_gains(checks: Iterable[StageCheck]) -> dict[str, float]:
     """g = sum (v - y) y / sum y^2 of each stage, over all layers and paths of a case."""
     sums: dict[str, list[float]] = {}
     for check in checks:
-        if check.gain is not None and _of_runs(check) and check.stage not in CONVERSIONS:
+        if check.gain is not None and _of_runs(check) and check.stage not in CACHE_STAGES:  # saturation shrinks
             total = sums.setdefault(check.stage, [0.0, 0.0])
             total[0] += check.gain[0]
             total[1] += check.gain[1]
@@ -127,7 +123,7 @@ def _of_runs(check: StageCheck) -> bool:
 
 
 def _sign_test(stage: str, values: Sequence[float]) -> StageGain:
-    zero = GAIN_ZERO[stage in ATTENTION] * U
+    zero = GAIN_ZERO[stage in ATTENTION_STAGES] * U
     positive, negative = sum(g > zero for g in values), sum(g < -zero for g in values)
     p = two_sided(positive, negative)
     return StageGain(stage, positive, negative, len(values) - positive - negative, median(values), p)

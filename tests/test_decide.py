@@ -95,7 +95,7 @@ def test_wrong_rows_read_by_the_kernel_are_addressing(cause):
     assert verdict.scenario == "REAL_MISMATCH"
 
 
-@pytest.mark.parametrize("cause", ["kv_len", "softmax_scale", "window"])
+@pytest.mark.parametrize("cause", ["kv_len", "qk_scale", "window"])
 def test_a_wrong_length_or_scale_is_misalignment(cause):
     verdict = decide_kv_aligned(with_wrong(check("lse", 7.0, cause=cause)), [], EVIDENCE)
     assert verdict.scenario == "KV_MISALIGNMENT"

@@ -26,6 +26,7 @@ from pytest_greta.engine.spec import ModelConfig, StageSpec
 from pytest_greta.result import AttentionStat
 from pytest_greta.trace.paths import PATHS, RUNS, phase_of
 from pytest_greta.trace.records import Tap
+from pytest_greta.trace.stages import ATTENTION_STAGES
 
 
 class Attending:
@@ -207,7 +208,7 @@ class Attending:
         if not self._cause.get(place, ("", ""))[0]:  # what explains the lse explains the output
             stored = {
                 name: tap
-                for name in ("lse", "attn_out")
+                for name in ATTENTION_STAGES
                 if (tap := self.trace.tap(check.path, check.layer, name, part)) is not None
             }
             elsewhere = Elsewhere(self.view, self.config, check.path, check.layer)

@@ -14,6 +14,7 @@ import numpy as np
 from pytest_greta.backends.base import LayerConfig
 from pytest_greta.checks.result import Difference
 from pytest_greta.engine.spec import ModelConfig, ModelSource
+from pytest_greta.trace.paths import phase_of
 from pytest_greta.trace.records import Trace
 from pytest_greta.trace.stages import MODEL
 
@@ -42,7 +43,7 @@ def _planned(trace: Trace) -> Iterator[Difference]:
     """Token ids are the case's, and a row's RoPE position is its number."""
     plan = np.asarray(trace.facts.get("tokens", ()), dtype=np.int64)
     for path in trace.paths.values():
-        phase = "decode" if path.path in ("decode", "aligned") else "prefill"
+        phase = phase_of(path.path)
         if len(plan):
             known = path.rows < len(plan)
             wrong = np.flatnonzero(~known | (plan[np.minimum(path.rows, len(plan) - 1)] != path.tokens))

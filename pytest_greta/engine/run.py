@@ -33,7 +33,8 @@ from pytest_greta.engine.ways import Call, Layout, Reuse, Segment, Ways
 from pytest_greta.faults.engine import EnginePlant, plants_engine
 from pytest_greta.faults.kernel import fired, plants_kernel
 from pytest_greta.faults.plant import PlantedSession, PlantedWeights, plants_session, plants_weights
-from pytest_greta.trace.records import KernelRun, Key, PathName, PathTrace, Tap, Trace
+from pytest_greta.trace.paths import PathName
+from pytest_greta.trace.records import KernelRun, Key, PathTrace, Tap, Trace
 
 SLACK = 3
 """Rows a session holds beyond the run: a length that is one too long must reach a row, not an error."""

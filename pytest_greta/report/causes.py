@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_PROVENANCE: dict[str, str] = {
+from pytest_greta.trace.stages import ATTENTION_STAGES, CACHE_STAGES
+
+PROVENANCE: dict[str, str] = {
     "kv_head": "cause.kv_head",
     "kv_len": "cause.kv_len",
     "window": "cause.window",
     "mask": "cause.mask",
-    "softmax_scale": "cause.softmax_scale",
     "qk_scale": "cause.softmax_scale",
     "layer": "cause.layer",
     "sequence": "cause.sequence",
     "page": "cause.page",
-    "stale": "cause.stale",
     "previous_bytes": "cause.stale",
     "kv_scale": "cause.cache_scale",
     "score_mod": "cause.score_mod",
-    "split_merge": "cause.split_merge",
-    "weight_route": "cause.weight_route",
-    "configuration": "cause.configuration",
     "norm_eps": "cause.norm_eps",
 }
+"""By what the checks say (``StageCheck.cause``)."""
 
 _PROJECTION = ("cause.weight_route", "cause.projection", "cause.row")
 _NORM = ("cause.norm", "cause.row")
@@ -105,9 +103,9 @@ _LINEAR_PATTERN: dict[str, tuple[str, ...]] = {
     "channel_one": ("cause.projection",),
 }
 _PATTERN: dict[str, dict[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("lse", "attn_out"), _ATTENTION_PATTERN),
+    **dict.fromkeys(ATTENTION_STAGES, _ATTENTION_PATTERN),
     **dict.fromkeys(("q_rope", "k_rope"), _ROPE_PATTERN),
-    **dict.fromkeys(("kv_write", "kv_read"), _CACHE_PATTERN),
+    **dict.fromkeys(CACHE_STAGES, _CACHE_PATTERN),
 }
 """What a pattern speaks for, by stage; ``_LINEAR_PATTERN`` elsewhere. It only orders the causes, or adds one."""
 
@@ -115,16 +113,12 @@ _PATTERN: dict[str, dict[str, tuple[str, ...]]] = {
 def likely_causes(stage: str, provenance: str = "", pattern: Iterable[str] = ()) -> tuple[str, ...]:
     """Message keys for a stage, most likely first; what ``provenance`` (``StageCheck.cause``) names are the only ones.
 
-    A provenance may be ``cause.*`` itself or some of the checks' words (``kv_head``, ``kv_len``, ...), joined by
-    commas; an unknown one adds nothing. ``pattern``: keys of ``checks.pattern``; what they speak for comes first.
+    A provenance is some of the checks' words (``kv_head``, ``kv_len``, ...), joined by commas; an unknown one adds
+    nothing. ``pattern``: keys of ``checks.pattern``; what they speak for comes first.
     """
-    keys = (key if key in _KEYS else _PROVENANCE.get(key, "") for key in provenance.split(","))
-    named = tuple(dict.fromkeys(key for key in keys if key))
+    named = tuple(dict.fromkeys(PROVENANCE[key] for key in provenance.split(",") if key in PROVENANCE))
     if named:
         return named
     spoken = _PATTERN.get(stage, _LINEAR_PATTERN)
     first = (key for word in pattern for key in spoken.get(word, ()))
     return tuple(dict.fromkeys((*first, *_STAGE.get(stage, ()))))
-
-
-_KEYS = frozenset(_PROVENANCE.values()) | {key for keys in _STAGE.values() for key in keys}

@@ -18,6 +18,7 @@ from pytest_greta.report.text import clean, number, short_sums, shorten, wrap
 from pytest_greta.report.unmet import Unmet, contract, unmet
 from pytest_greta.report.ways import way_texts
 from pytest_greta.result import ProbeResult
+from pytest_greta.trace.stages import ATTENTION_STAGES
 from pytest_greta.verdict import FirstFailure
 
 _LISTED = 8
@@ -25,7 +26,7 @@ _LISTED = 8
 _COLUMNS = 80
 _QUOTED = 100
 """Columns of a reason in the last line."""
-_LIBRARY_STAGES = ("kv_read", "lse", "attn_out")
+_LIBRARY_STAGES = ("kv_read", *ATTENTION_STAGES)
 
 
 def failure_text(result: ProbeResult, lang: Lang = "both") -> str:

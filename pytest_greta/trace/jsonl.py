@@ -29,7 +29,8 @@ from pytest_greta.dtypes import Array, dtype_of
 from pytest_greta.report.jsonline import json_line
 from pytest_greta.result import ProbeResult, to_plain
 from pytest_greta.trace.hashing import HASH_ALGO, digest
-from pytest_greta.trace.records import Key, PathTrace, Tap, Trace, phase_label
+from pytest_greta.trace.paths import phase_label
+from pytest_greta.trace.records import Key, PathTrace, Tap, Trace
 from pytest_greta.trace.sidecar import save_sidecar
 from pytest_greta.trace.stages import CACHE_STAGES, EXTRA, order
 

@@ -29,8 +29,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_greta.trace.paths import PREFILL_PATHS, PathName, phase_label, phase_of
-from pytest_greta.trace.stages import MODEL
+from pytest_greta.trace.paths import PathName
 
 
 class Key(NamedTuple):
@@ -116,17 +115,3 @@ class Trace:
     def tap(self, path: str, layer: int, stage: str, part: str = "") -> Tap | None:
         found = self.paths.get(path)
         return None if found is None else found.get(layer, stage, part)
-
-
-__all__ = [
-    "MODEL",
-    "PREFILL_PATHS",
-    "KernelRun",
-    "Key",
-    "PathName",
-    "PathTrace",
-    "Tap",
-    "Trace",
-    "phase_label",
-    "phase_of",
-]

@@ -45,6 +45,9 @@ AFTER_LAYERS: tuple[str, ...] = ("final_norm", "logits")
 CACHE_STAGES: tuple[str, ...] = ("kv_write", "kv_read")
 """Snapshots of the cache. Only here may a row be all zero: it was written elsewhere, and the checks say so."""
 
+ATTENTION_STAGES: tuple[str, ...] = ("lse", "attn_out")
+"""What an attention call gives."""
+
 EXTRA: tuple[str, ...] = ("q0", "repeat", "alone")
 """Parts of lse and attn_out from further calls of the same kernel: with q = 0, once more from the same inputs, without
 the rest of the batch. Each is judged for itself; between the paths they are not compared."""
