@@ -63,6 +63,11 @@ class Indicators:
     v_hash_consistent: bool | None = None
     kv_aligned: bool | None = None
 
+    @property
+    def by_key(self) -> dict[str, bool | None]:
+        """By the key of their names, ``indicator.KEY`` of ``report.messages``."""
+        return {"k": self.k_hash_consistent, "v": self.v_hash_consistent, "kv": self.kv_aligned}
+
 
 @dataclass(frozen=True)
 class Drift:

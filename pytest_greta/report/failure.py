@@ -10,7 +10,7 @@ from typing import Any
 from pytest_greta.checks.result import StageCheck, Worst
 from pytest_greta.report import pick
 from pytest_greta.report.declared import price_lines
-from pytest_greta.report.messages import Lang, Term, known, languages, prose, say, translate, truth
+from pytest_greta.report.messages import Lang, Term, each, known, languages, prose, say, translate, truth
 from pytest_greta.report.notes import note_text
 from pytest_greta.report.proof import canary_text, p_text, rerun_text
 from pytest_greta.report.sentence import pattern_text, reasons, sentence
@@ -65,7 +65,7 @@ def _nothing_ran(result: ProbeResult, lang: Lang) -> list[str]:
     if result.not_run:
         said = result.not_run_text.map(clean).lines(lang)
     else:
-        said = _both(lambda language: "; ".join(reasons(verdict, language)) if verdict else "", lang)
+        said = each(lambda language: "; ".join(reasons(verdict, language)) if verdict else "", lang)
     lines = [line for text in said if text for line in _wrapped(f"{say('word.reason', lang)}: {short_sums(text)}")]
     if result.mend:
         mends = result.mend_text.map(clean).lines(lang)
@@ -112,34 +112,30 @@ def _verdict(result: ProbeResult, lang: Lang) -> list[str]:
     assert verdict is not None
     lines: list[str] = []
 
-    def field(label: str, value: str) -> None:
-        lines.extend(_field(label, value, lang))
-
     finding = f", {say('word.finding', lang)}: {verdict.finding}" if verdict.finding != "NONE" else ""
     mark = next((f" ({say(word, lang)})" for word in pick.marks(result) if word != "word.unexpected"), "")
-    field("word.verdict", pick.title(result) + mark + finding)
+    lines += _field("word.verdict", pick.title(result) + mark + finding, lang)
     for reason in dict.fromkeys(reason for language in languages(lang) for reason in reasons(verdict, language)):
-        field("word.reason", short_sums(reason))
+        lines += _field("word.reason", short_sums(reason), lang)
     if result.fault:
-        field("word.fault", clean(result.fault))
+        lines += _field("word.fault", clean(result.fault), lang)
     if verdict.first_failure is not None:
         lines += _first_failure(result, verdict.first_failure, lang)
     if verdict.drift is not None:
         drift = verdict.drift
         top1 = say("word.true" if drift.top1_agrees else "word.false", lang)
-        field(
+        lines += _field(
             "word.dlogit",
             f"max {number(drift.max_abs)}, p99 {number(drift.p99_abs)}, KL {number(drift.kl)}; "
             f"{say('word.top1', lang)}: {top1}; {say('word.margin', lang)}: {number(drift.margin)}",
+            lang,
         )
-    found = verdict.indicators
-    values = (("k", found.k_hash_consistent), ("v", found.v_hash_consistent), ("kv", found.kv_aligned))
     lines.append(f"  {say('word.indicators', lang)}")
-    for key, value in values:
+    for key, value in verdict.indicators.by_key.items():
         lines += _wrapped(f"{say(f'indicator.{key}', lang)}: {truth(value, lang)}", "    ")
     hypothesis = say("word.open", lang) if verdict.hypothesis == "open" else clean(verdict.hypothesis)
     p = "" if verdict.p_value is None else f" (p {p_text(verdict.p_value)})"
-    field("word.hypothesis", hypothesis + p)
+    lines += _field("word.hypothesis", hypothesis + p, lang)
     return [*lines, *_evidence(result, lang)]
 
 
@@ -147,24 +143,21 @@ def _place(failure: FirstFailure, worst: Worst | None, lang: Lang) -> list[str]:
     """Layer, stage, between which taps, phase, rows, heads, pages, and the pattern that they make."""
     lines: list[str] = []
 
-    def field(label: str, value: str) -> None:
-        lines.extend(_field(label, value, lang))
-
-    field("word.layer", say("failure.where_model", lang) if failure.layer < 0 else str(failure.layer))
-    field("word.stage", clean(failure.stage))
+    lines += _field("word.layer", say("failure.where_model", lang) if failure.layer < 0 else str(failure.layer), lang)
+    lines += _field("word.stage", clean(failure.stage), lang)
     if failure.after:
         taps = {"after": clean(" + ".join(failure.after)), "stage": clean(failure.stage)}
         for text in prose("failure.between", lang, **taps):
-            field("word.between", text)
-    field("word.phase", _phase(failure.phase, lang))
+            lines += _field("word.between", text, lang)
+    lines += _field("word.phase", _phase(failure.phase, lang), lang)
     place = _some(failure.positions, lang) or (str(worst.position) if worst and worst.position >= 0 else "")
-    field("word.position", place or say("word.no_head", lang))
-    field("word.head", _some(failure.heads, lang) or say("word.no_head", lang))
+    lines += _field("word.position", place or say("word.no_head", lang), lang)
+    lines += _field("word.head", _some(failure.heads, lang) or say("word.no_head", lang), lang)
     if failure.pages:
-        field("word.page", _some((f"{block}: {page}" for block, page in failure.pages), lang))
+        lines += _field("word.page", _some((f"{block}: {page}" for block, page in failure.pages), lang), lang)
     if failure.pattern:
-        for text in _both(lambda language: pattern_text(failure, language), lang):
-            field("word.pattern", text)
+        for text in each(lambda language: pattern_text(failure, language), lang):
+            lines += _field("word.pattern", text, lang)
     return lines
 
 
@@ -172,9 +165,6 @@ def _first_failure(result: ProbeResult, failure: FirstFailure, lang: Lang) -> li
     check = pick.guilty_check(result)
     worst = check.worst if check is not None else None
     lines = _place(failure, worst, lang)
-
-    def field(label: str, value: str) -> None:
-        lines.extend(_field(label, value, lang))
 
     if failure.rho or check is not None:
         # of the table's column "max rho" this is only one: that of the first stage that fails
@@ -185,14 +175,14 @@ def _first_failure(result: ProbeResult, failure: FirstFailure, lang: Lang) -> li
             at += f", {say('word.head', lang)} {worst.head}"
         if worst.index is not None:
             at += f", [{worst.index}]"
-        field("word.worst", at)
+        lines += _field("word.worst", at, lang)
         for label in ("stored", "reference", "error", "bound"):
             lines.append(f"    {say('word.' + label, lang):<{_width(lang) - 2}} {getattr(worst, label):.9g}")
     for label, value in zip(("word.hashes", ""), _hashes(result, failure, lang), strict=False):
         lines += _labelled(say(label, lang) if label else "", value, lang)
     for note in dict.fromkeys(note for note in (failure.detail, check.note if check else "") if note):
-        for text in _both(lambda language, note=note: clean(note_text(note, language)), lang):
-            field("word.detail", text)
+        for text in each(lambda language, note=note: clean(note_text(note, language)), lang):
+            lines += _field("word.detail", text, lang)
     causes = [cause for cause in _causes(failure, check) if known(cause)]
     if causes:
         lines.append(f"  {say('word.causes', lang)}")
@@ -243,8 +233,8 @@ def _evidence(result: ProbeResult, lang: Lang) -> list[str]:
         said += prose("failure.no_kernels", lang)
     said += [kernel_text(row, lang) for row in evidence.kernels]
     said += price_lines(result, lang)
-    for each in zip(*(way_texts(result.verdict, language) for language in languages(lang)), strict=True):
-        said += dict.fromkeys(each)
+    for texts in zip(*(way_texts(result.verdict, language) for language in languages(lang)), strict=True):
+        said += dict.fromkeys(texts)
     said += [line for rerun in evidence.reruns for line in rerun_text(rerun).lines(lang)]
     return [
         f"  {say('word.evidence', lang)}",
@@ -278,17 +268,12 @@ def _last(result: ProbeResult, lang: Lang) -> str:
     if verdict is None or verdict.scenario is None:  # the title says already that there is no verdict
         words = result.not_run_text.map(clean).lines(lang) if result.not_run else []
         if verdict is not None and not words:
-            words = _both(lambda language: "; ".join(reasons(verdict, language)), lang)
+            words = each(lambda language: "; ".join(reasons(verdict, language)), lang)
         return f"{title}: " + " / ".join(shorten(word, _QUOTED) for word in words or ["?"])
-    said = " / ".join(dict.fromkeys(sentence(result, language) for language in languages(lang)))
+    said = " / ".join(each(lambda language: sentence(result, language), lang))
     if broken := contract(result):
         title = f"{say('failure.contract_head', 'es' if lang == 'es' else 'en', contract=broken)} ({title})"
     return f"{title}: {said}"
-
-
-def _both(said: Any, lang: Lang) -> list[str]:
-    """Words of each language asked for; once where they are the same."""
-    return list(dict.fromkeys(said(language) for language in languages(lang)))
 
 
 def _width(lang: Lang) -> int:

@@ -75,12 +75,12 @@ def _gains(test: RunTest, lang: Lang) -> list[str]:
 
 def _indicators(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     """Of the probes without an injected fault, as the summary counts them."""
-    found = [r.verdict.indicators for r in results if r.verdict is not None and not r.fault]
+    found = [r.verdict.indicators.by_key for r in results if r.verdict is not None and not r.fault]
     headers = [say(f"word.{label}", lang) for label in ("indicator", "if_structural", "if_bug", "measured")]
     words = {value: truth(value, lang) for value in (True, False, None)}
     rows = []
-    for key, name in (("k", "k_hash_consistent"), ("v", "v_hash_consistent"), ("kv", "kv_aligned")):
-        seen = Counter(getattr(indicators, name) for indicators in found)
+    for key in found[0]:
+        seen = Counter(indicators[key] for indicators in found)
         measured = ", ".join(f"{word}: {seen[value]}" for value, word in words.items())
         cells = (f"indicator.{key}", f"expected.{key}", f"expected.{key}_bug")
         rows.append([*(say(cell, lang) for cell in cells), measured])

@@ -12,7 +12,7 @@ from pytest_greta.report.declared import declared
 from pytest_greta.report.hypotheses import hypotheses
 from pytest_greta.report.md import block, code, escape, paragraph, table
 from pytest_greta.report.measured import attention, environment, hashes, indicators
-from pytest_greta.report.messages import Lang, languages, prose, say, translate
+from pytest_greta.report.messages import Lang, each, languages, prose, say, translate
 from pytest_greta.report.proof import rerun_text
 from pytest_greta.report.sentence import located_text, reasons, sentence
 from pytest_greta.report.text import number, shorten
@@ -150,19 +150,19 @@ def _explained(result: ProbeResult, lang: Lang) -> list[str]:
     """Lines for what the table has no column for: why inconclusive or not run, where it fails, how it was reached."""
     verdict = result.verdict
     name = f"{escape(result.case)} {escape(pick.mode_text(result))}"
-    way = dict.fromkeys("; ".join(way_texts(verdict, language)) for language in languages(lang))
+    way = each(lambda language: "; ".join(way_texts(verdict, language)), lang)
     failure = verdict.first_failure if verdict else None
-    located = dict.fromkeys(located_text(failure, language) for language in languages(lang)) if failure else {}
+    located = each(lambda language: located_text(failure, language), lang) if failure else []
     return _why(result, name, lang) + [f"- {name}: {escape(text)}" for text in (*located, *way) if text]
 
 
 def _why(result: ProbeResult, name: str, lang: Lang) -> list[str]:
     verdict = result.verdict
     if verdict is not None and verdict.status == INCONCLUSIVE:
-        said = dict.fromkeys("; ".join(reasons(verdict, language)) for language in languages(lang))
+        said = each(lambda language: "; ".join(reasons(verdict, language)), lang)
         return [f"- {name}: {escape(text)}" for text in said]
     if verdict is not None and verdict.evidence.reruns:
-        said = dict.fromkeys(text for rerun in verdict.evidence.reruns for text in rerun_text(rerun).lines(lang))
+        said = list(dict.fromkeys(t for rerun in verdict.evidence.reruns for t in rerun_text(rerun).lines(lang)))
         return [f"- {name}: {escape(text)}" for text in said]
     if result.outcome == "not_run":
         mend = (

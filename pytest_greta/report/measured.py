@@ -27,8 +27,7 @@ def indicators(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     for result in results:
         if result.verdict is None:
             continue
-        found = result.verdict.indicators
-        values = (found.k_hash_consistent, found.v_hash_consistent, found.kv_aligned)
+        values = result.verdict.indicators.by_key.values()
         rows.append([escape(result.case), escape(pick.mode_text(result)), *(truth(v, lang) for v in values)])
     if not rows:
         return []

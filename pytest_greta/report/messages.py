@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_greta.report import en, es
 from pytest_greta.texts import Text, languages
 
-__all__ = ["LANGS", "Lang", "Term", "known", "languages", "prose", "say", "translate", "truth"]
+__all__ = ["LANGS", "Lang", "Term", "each", "known", "languages", "prose", "say", "translate", "truth"]
 
 Lang = Literal["both", "es", "en"]
 LANGS: tuple[Lang, ...] = ("both", "es", "en")
@@ -43,7 +44,12 @@ def say(key: str, lang: Lang, **values: object) -> str:
 
 def prose(key: str, lang: Lang, **values: object) -> list[str]:
     """A sentence: one entry a language, Spanish first."""
-    return list(dict.fromkeys(translate(key, language, **values) for language in languages(lang)))
+    return each(lambda language: translate(key, language, **values), lang)
+
+
+def each(said: Callable[..., str], lang: Lang) -> list[str]:
+    """What ``said`` gives for each language asked for; once where they are the same."""
+    return list(dict.fromkeys(said(language) for language in languages(lang)))
 
 
 def truth(value: bool | None, lang: Lang) -> str:

@@ -36,9 +36,9 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
         lines += wrap(f"{say('word.suite', lang)} {suite}", width)
         lines += [*_verdicts(rows, lang, width, style), ""]
 
-    def add(key: str, *, indent: str = "", **values: object) -> None:
+    def add(key: str, **values: object) -> None:
         for text in prose(key, lang, **values):
-            lines.extend(wrap(text, width, indent, indent + "  "))
+            lines.extend(wrap(text, width, "", "  "))
 
     if folded:
         passed = sum(r.outcome == "passed" for r in folded)
@@ -54,11 +54,11 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
     if test.faults and test.state != "none":
         add("hypothesis.faults")
     for key, values in figures(test):
-        add(key, indent="", **values)
+        add(key, **values)
     for priced in widest(results)[:SHOWN]:
-        add("declared.widest", indent="", **priced)
+        add("declared.widest", **priced)
     for key, values in canary_lines(results):
-        add(key, indent="", **values)
+        add(key, **values)
     lines += _not_run(results, lang, width)
     counts = Counter(r.outcome for r in results)
     add(
@@ -194,12 +194,12 @@ def _inconclusive(result: ProbeResult, lang: Lang, width: int) -> list[str]:
 
 
 def _indicators(results: Sequence[ProbeResult], lang: Lang, width: int, style: Style) -> list[str]:
-    measured = [r.verdict.indicators for r in results if r.verdict is not None and not r.fault]
-    if all(value is None for i in measured for value in (i.k_hash_consistent, i.v_hash_consistent, i.kv_aligned)):
+    measured = [r.verdict.indicators.by_key for r in results if r.verdict is not None and not r.fault]
+    if all(value is None for found in measured for value in found.values()):
         return []
     rows = []
-    for key, field in (("k", "k_hash_consistent"), ("v", "v_hash_consistent"), ("kv", "kv_aligned")):
-        seen = Counter(getattr(i, field) for i in measured)
+    for key in measured[0]:
+        seen = Counter(found[key] for found in measured)
         false = str(seen[False])
         rows.append(
             [
