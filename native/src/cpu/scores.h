@@ -43,10 +43,10 @@ template <int32_t dtype, int C>
 inline void products_of_panels(const Block& block, const Tile& tile, int32_t j) {
   constexpr int32_t most = panel_floats / (C * lanes), bytes = C * lanes * static_cast<int32_t>(size_of<dtype>);
   const int32_t dqk = block.args.dqk, width = tile.width();
-  const char *keys[C * lanes], *values; /* few rows wait for memory: meanwhile the values that they need next */
+  const char* keys[C * lanes];
   key_rows(block, tile, j, C * lanes, keys);
-  cache_rows(block, block.args.v, block.args.dv, tile.first + (j > tile.lo ? j : tile.lo), 1, &values);
-  const int32_t step = block.n_rows <= micro_rows ? bytes : 0;
+  const char* next = next_tile(block, block.args.k, dqk, tile.first + (j > tile.lo ? j : tile.lo));
+  const int32_t step = block.n_rows <= micro_rows ? bytes : 0; /* few rows wait for memory */
   for (int32_t begin = 0; begin < dqk; begin += most) {
     const int32_t end = begin + most < dqk ? begin + most : dqk, depth = end - begin;
     for (int c = 0; c < C; ++c) {
@@ -57,7 +57,7 @@ inline void products_of_panels(const Block& block, const Tile& tile, int32_t j) 
       if (seen.empty() || j >= seen.hi || j + C * lanes <= seen.lo) return;
       const float* q = block.q + static_cast<int64_t>(r) * dqk + begin;
       float* s = block.s + static_cast<int64_t>(r) * width + j;
-      dot_products<rows, C>(q, dqk, depth, block.kt, s, width, begin > 0, values + int64_t{begin} * bytes, step);
+      dot_products<rows, C>(q, dqk, depth, block.kt, s, width, begin > 0, next + int64_t{begin} * bytes, step);
     });
   }
 }

@@ -134,6 +134,16 @@ inline void cache_rows(const Block& block, const char* cache, int32_t dim, int32
   }
 }
 
+/* What takes the place of key `key` in the tile that follows: asked for now, it is there by then. Any address where
+ * none follows. */
+inline const char* next_tile(const Block& block, const char* cache, int32_t dim, int32_t key) {
+  const Schedule& schedule = block.args.schedule;
+  const int32_t next = schedule.direction == GRETA_REVERSE ? key - schedule.tile : key + schedule.tile;
+  const char* row;
+  cache_rows(block, cache, dim, next >= 0 && next < block.seq.kv_len ? next : key, 1, &row);
+  return row;
+}
+
 /* Addresses of the keys of a tile from its j-th on, `count` of them; those outside of the tile are zero. */
 inline void key_rows(const Block& block, const Tile& tile, int32_t j, int32_t count, const char** rows) {
   static const float zeros[lanes * 16] = {}; /* max_head_dim; the zero of every type */

@@ -21,8 +21,8 @@ struct Loaded {
   void in_order(Vec (&)[C]) const {}
 };
 
-/* Values in the cache, converted on their way into registers. Meanwhile the keys from `next` on come from memory, as
- * load_columns has it. */
+/* Values in the cache, converted on their way into registers. Meanwhile as many bytes from `next` on come from
+ * memory. */
 template <int32_t dtype>
 struct Stored {
   const char* const* rows; /* of the keys from `begin` on */
@@ -115,23 +115,14 @@ inline void add_loaded_by_row(const Block& block, const Tile& tile, const Loaded
   });
 }
 
-/* The keys of the next tile in the place of `count` from `key` on; where it ends, any. */
-inline const char* next_keys(const Block& block, int32_t key, int32_t count) {
-  const Schedule& schedule = block.args.schedule;
-  const int32_t next = schedule.direction == GRETA_REVERSE ? key - schedule.tile : key + schedule.tile;
-  const bool inside = next >= 0 && next <= block.seq.kv_len - count;
-  const char* row;
-  cache_rows(block, block.args.k, block.args.dqk, inside ? next : key, 1, &row);
-  return row;
-}
-
 /* For R rows that all see the same keys. */
 template <int32_t dtype, int R>
 inline void add_stored(const Block& block, const Tile& tile) {
   each_chunk(tile.lo, tile.hi, [&](int32_t begin, int32_t end) {
     const char* stored[chunk];
     cache_rows(block, block.args.v, block.args.dv, tile.first + begin, end - begin, stored);
-    const Stored<dtype> values{stored, next_keys(block, tile.first + begin, end - begin), begin, end - begin};
+    const Stored<dtype> values{stored, next_tile(block, block.args.v, block.args.dv, tile.first + begin), begin,
+                               end - begin};
     each_column_group<cols_for(R)>(block.args.dv, [&](int32_t column, auto cols) {
       add_weighted<R, cols>(block.s, tile.width(), values, begin, end, column, block.partial);
     });
