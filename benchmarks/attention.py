@@ -8,7 +8,7 @@ with the lowest and the highest; a ratio is taken within a round. Decode goes ro
 them.
 
 The library is called as the harness calls it, through ``pytest_greta.backends``. PyTorch is no dependency of
-pytest-greta; without it its columns say "-". To have it: ``pip install torch`` (a CPU build is enough).
+pytest-greta; without it its columns say "-". A CPU build is enough (see ``INSTALL_TORCH``).
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ SHORTEST_S = 0.02
 """A sample repeats its call until it lasts this long: the clock and the wake-up of threads are then small beside it."""
 PAUSE_S = 0.01
 """Between samples: the threads of the runtime that ran before spin for a while."""
-INSTALL_TORCH = "PyTorch is not installed: its columns stay empty. To have them: pip install torch"
+INSTALL_TORCH = (
+    "PyTorch is not installed: its columns stay empty. To have them: "
+    "pip install torch"
+)
 
 Call = Callable[[], Any]
 
