@@ -45,8 +45,7 @@ SHORTEST_S = 0.02
 PAUSE_S = 0.01
 """Between samples: the threads of the runtime that ran before spin for a while."""
 INSTALL_TORCH = (
-    "PyTorch is not installed: its columns stay empty. To have them: "
-    "pip install torch"
+    "PyTorch is not installed: its columns stay empty. To have them: pip install torch (a CPU build is enough)"
 )
 
 Call = Callable[[], Any]
