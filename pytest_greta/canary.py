@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from pytest_greta.backends.base import AttentionBackend, BackendError, Numerics, Phase
 from pytest_greta.cases.model import Inject
 from pytest_greta.checks.result import StageCheck
@@ -133,10 +131,9 @@ def _run(
 ) -> list[Canary]:
     layers = tuple(sorted(layer for _, layer in planted))
     count = min(TOKENS, source.config.context)
-    tokens = np.random.default_rng([plan.seed, 4]).integers(source.config.vocab, size=count)
     own = replace(
         plan,
-        tokens=tuple(int(token) for token in tokens),
+        tokens=source.random_tokens((plan.seed, 4), count),
         steps=1,
         layers=layers,
         context=0,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pytest_greta import environment, schedules
 from pytest_greta.backends.base import PHASES, AttentionBackend, Description, Numerics, Phase, Schedule, Unsupported
@@ -29,7 +27,7 @@ from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import declares_less, gather, must_hold
-from pytest_greta.faults.kinds import planted_in
+from pytest_greta.faults.kernel import armed, plants_kernel
 from pytest_greta.result import AttentionStat, ProbeResult, to_plain
 from pytest_greta.settings import RunSettings
 from pytest_greta.texts import text
@@ -68,12 +66,12 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     plan = _plan(probe, source, settings)
     # a path given as an option is relative to where pytest was started, not to the case file
     spec = {"library": Path(settings.library).absolute()} if settings.library else wanted["backend"]
-    in_kernel = case.inject is not None and planted_in(case.inject) == "kernel"
+    in_kernel = case.inject is not None and plants_kernel(case.inject)
     try:
         backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
     except UnknownBackend as error:
         raise CaseError(case.where, error.said) from None
-    with _armed(backends, case.inject if in_kernel else None), blas_threads(plan.threads):
+    with armed(backends.values(), case.inject), blas_threads(plan.threads):
         judged = judge(source, plan, backends, probe.mode, settings.canary)
     descriptions: dict[str, Description] = {phase: backend.describe() for phase, backend in backends.items()}
     if less := declares_less(wanted["numerics"] or {}, judged.numerics, descriptions):
@@ -143,8 +141,7 @@ def judge(
 def _again(run: Callable[[RunPlan], Judged], source: ModelSource, plan: RunPlan, number: int) -> Again:
     """The case with as many random tokens in place of its own."""
     seed = (plan.seed, 3, number)
-    tokens = np.random.default_rng(seed).integers(source.config.vocab, size=len(plan.tokens))
-    judged = run(replace(plan, tokens=tuple(int(token) for token in tokens)))
+    judged = run(replace(plan, tokens=source.random_tokens(seed, len(plan.tokens))))
     return Again(seed, judged.checks, judged.verdict)
 
 
@@ -202,8 +199,7 @@ def tokens_of(prompt: Prompt, source: ModelSource, seed: int) -> tuple[int, ...]
     if prompt.token_ids is not None:
         return prompt.token_ids
     if prompt.random_tokens is not None:
-        rng = np.random.default_rng(seed)
-        return tuple(int(i) for i in rng.integers(source.config.vocab, size=prompt.random_tokens))
+        return source.random_tokens(seed, prompt.random_tokens)
     return tuple(source.tokenizer.encode(prompt.text or ""))
 
 
@@ -346,18 +342,6 @@ def blas_threads(threads: int) -> contextlib.AbstractContextManager[Any]:
 
     limits: contextlib.AbstractContextManager[Any] = threadpool_limits(threads, user_api="blas")
     return limits
-
-
-@contextlib.contextmanager
-def _armed(backends: Mapping[Phase, AttentionBackend], fault: Inject | None) -> Iterator[None]:
-    """The faulty twin with its fault set; cleared again whatever happens, because the twin stays loaded."""
-    if fault is None:
-        yield
-        return
-    from pytest_greta.faults.kernel import armed
-
-    with armed(list({id(b): b for b in backends.values()}.values()), fault):
-        yield
 
 
 def _preview(prompt: Prompt, source: ModelSource, tokens: Sequence[int]) -> str:

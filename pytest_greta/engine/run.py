@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,8 @@ from pytest_greta.cases.model import Inject
 from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.beside import Beside
 from pytest_greta.engine.decoder import Decoder, Gemm
+from pytest_greta.engine.recording import Recording
+from pytest_greta.engine.rows import checked_rows
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.engine.ways import Call, Layout, Reuse, Segment, Ways
@@ -34,7 +35,7 @@ from pytest_greta.faults.engine import EnginePlant, plants_engine
 from pytest_greta.faults.kernel import fired, plants_kernel
 from pytest_greta.faults.plant import PlantedSession, PlantedWeights, plants_session, plants_weights
 from pytest_greta.trace.paths import PathName
-from pytest_greta.trace.records import KernelRun, Key, PathTrace, Tap, Trace
+from pytest_greta.trace.records import Key, PathTrace, Tap, Trace
 
 SLACK = 3
 """Rows a session holds beyond the run: a length that is one too long must reach a row, not an error."""
@@ -150,33 +151,6 @@ def last_logits(source: ModelSource, plan: RunPlan, library: Library) -> NDArray
         run.close()
 
 
-MOST_BOUNDARIES = 12
-"""Boundary rows a probe looks at: the first and the last of each size, and as many of the others as fit, by the
-seed."""
-
-
-def checked_rows(
-    n: int, steps: int, seed: int, boundaries: Sequence[int], cuts: Sequence[int] = ()
-) -> tuple[set[int], set[int]]:
-    """The rows whose every stage is kept, for prefill(N) and for prefill(N + steps).
-
-    {0, 1, N/2, N-1}, one drawn from the seed, both sides of tile and page boundaries (``boundaries``: their sizes) and
-    of ``cuts`` (first rows of the calls of a prefill in pieces); all decoded rows in the full run. Another seed looks
-    at other boundaries, where there are more than ``MOST_BOUNDARIES``.
-    """
-    rng = np.random.default_rng(seed)
-    rows = {0, 1, n // 2, n - 1, int(rng.integers(n))}
-    edges = [list(range(size, n, size)) for size in boundaries if size] + [sorted(cuts)]
-    first_and_last = {edge for found in edges for edge in (*found[:1], *found[-1:])}
-    others = sorted({edge for found in edges for edge in found} - first_and_last)
-    room = max(0, MOST_BOUNDARIES - len(first_and_last))
-    drawn = rng.permutation(others)[:room].tolist()
-    for edge in (*first_and_last, *drawn):
-        rows |= {edge - 1, edge}
-    prefix = {int(row) for row in rows if 0 <= row < n}
-    return prefix, prefix | set(range(n, n + steps))
-
-
 class _Run:
     def __init__(self, source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Library]) -> None:
         self.source, self.plan, self.libraries = source, plan, libraries
@@ -223,28 +197,22 @@ class _Run:
 
     def full(self) -> PathTrace:
         """prefill(N + steps), in one call."""
-        session, layout = self._session("prefill"), self._layout()
-        self._poison(session, layout)
-        path = _Path("full", self.libraries["prefill"].description, session, self._tracer("prefill", self.full_rows))
+        path, layout = self._prefill("full", self.full_rows)
         self._run(path, layout, [Segment("prefill", 0, len(self.ids))])
-        trace = path.trace(self.ids, Beside(self.layers).read(session, layout))
-        self._full = (session, layout, trace.taps)
+        trace = path.trace(self.ids, Beside(self.layers).read(path.session, layout))
+        self._full = (path.session, layout, trace.taps)
         return trace
 
     def prefix(self) -> PathTrace:
         """prefill(N) in the case's own way, whose cache the decode path goes on with."""
-        session, layout = self._session("prefill"), self._layout()
-        self._poison(session, layout)
-        path = _Path(
-            "prefix", self.libraries["prefill"].description, session, self._tracer("prefill", self.prefix_rows)
-        )
+        path, layout = self._prefill("prefix", self.prefix_rows)
         reuse, n = self.plan.ways.reuse, self.plan.n_prefix
         for segment in self.plan.ways.prefill(n):
             self._run(path, layout, [segment])
             if reuse is not None and segment.start + segment.count == reuse.prefix:
-                self._detour(session, layout, reuse)
-        self._prefix = (session, layout)
-        return path.trace(self.ids, self._before.read(session, layout))
+                self._detour(path.session, layout, reuse)
+        self._prefix = (path.session, layout)
+        return path.trace(self.ids, self._before.read(path.session, layout))
 
     def decode(self) -> PathTrace:
         """The last ``steps`` tokens, ``q_len`` a call, over the prefix run's cache."""
@@ -253,7 +221,7 @@ class _Run:
         prefill, layout = self._prefix
         session = self._handed_over(prefill, layout, n)
         tracer = self._tracer("decode", range(n, n + steps))
-        path = _Path("decode", self.libraries["decode"].description, session, tracer)
+        path = Recording("decode", self.libraries["decode"].description, session, tracer)
         self._run(path, layout, self.plan.ways.decode(n, steps))
         return path.trace(self.ids, Beside(self.layers).read(session, layout))
 
@@ -263,7 +231,7 @@ class _Run:
         n = self.plan.n_prefix
         prefill, layout, taps = self._full
         session = self._handed_over(prefill, layout, n + 1)
-        path = _Path("aligned", self.libraries["decode"].description, session, Tracer(self.layers, [n]))
+        path = Recording("aligned", self.libraries["decode"].description, session, Tracer(self.layers, [n]))
         call = layout.call(Segment("decode", n, 1), alone=True)
         with path.counting(call):
             for layer in self.layers:
@@ -291,7 +259,13 @@ class _Run:
         last: NDArray[np.float32] = self._forward(self._session("prefill"), Tracer((), ()), call)[-1]
         return last
 
-    def _run(self, path: _Path, layout: Layout, segments: list[Segment]) -> None:
+    def _prefill(self, name: PathName, rows: Iterable[int]) -> tuple[Recording, Layout]:
+        """A path in a session of its own."""
+        session, layout = self._session("prefill"), self._layout()
+        self._poison(session, layout)
+        return Recording(name, self.libraries["prefill"].description, session, self._tracer("prefill", rows)), layout
+
+    def _run(self, path: Recording, layout: Layout, segments: list[Segment]) -> None:
         for call in layout.calls(segments):
             with path.counting(call):
                 self._forward(path.session, path.tracer, call)
@@ -417,32 +391,3 @@ class _Run:
             pages = np.random.default_rng(self.plan.seed).permutation(pages)
         used = pages[: cfg.max_seqs * cfg.blocks_per_seq]
         return used.reshape(cfg.max_seqs, cfg.blocks_per_seq).astype(np.int32)
-
-
-class _Path:
-    """One path in the making: its taps, its calls, and the kernels that its library counted during them."""
-
-    def __init__(self, name: PathName, library: Description, session: Completed, tracer: Tracer) -> None:
-        self.name, self.library, self.session, self.tracer = name, library, session, tracer
-        self._ran: Counter[tuple[str, str]] = Counter()
-        self._calls: list[Call] = []
-
-    @contextlib.contextmanager
-    def counting(self, call: Call) -> Iterator[None]:
-        """The kernels that run inside the block are this path's; whatever else the session did is not."""
-        before = Counter(self.session.counters())
-        yield
-        self._ran.update(Counter(self.session.counters()) - before - self.tracer.ran)
-        self.tracer.ran.clear()
-        self._calls.append(call)
-
-    def trace(self, ids: NDArray[np.int64], beside: Mapping[Key, Tap] | None = None) -> PathTrace:
-        rows = np.concatenate([call.rows for call in self._calls])
-        positions = np.concatenate([call.batch.positions[call.probed] for call in self._calls]).astype(np.int64)
-        source: Literal["library", "declared"] = "library" if "counters" in self.library.features else "declared"
-        kernels = tuple(
-            KernelRun(self.library.name, kernel, phase, calls, source)
-            for (phase, kernel), calls in sorted(self._ran.items())
-        )
-        segments = tuple((call.phase, int(call.rows[0]), len(call.rows)) for call in self._calls)
-        return PathTrace(self.name, ids[rows], rows, positions, self.tracer.taps(), kernels, segments, beside or {})

@@ -106,6 +106,11 @@ class ModelSource:
     origin: str
     extras: dict[str, Any] = field(default_factory=dict)
 
+    def random_tokens(self, seed: int | Sequence[int], count: int) -> tuple[int, ...]:
+        """``count`` ids drawn from ``seed`` over the whole vocabulary."""
+        ids = np.random.default_rng(seed).integers(self.config.vocab, size=count)
+        return tuple(int(i) for i in ids)
+
 
 def decoder_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
     """The stages of a decoder of the llama family, in order."""

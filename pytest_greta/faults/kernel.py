@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Protocol, cast, runtime_checkable
 
 from pytest_greta.backends.base import AttentionBackend, Unsupported
@@ -41,10 +41,14 @@ def fired(backends: Iterable[AttentionBackend]) -> bool:
 
 
 @contextlib.contextmanager
-def armed(backends: Sequence[AttentionBackend], fault: Inject) -> Iterator[None]:
-    """Set the fault in each twin; clear it whatever happens, because the twin stays loaded."""
+def armed(backends: Iterable[AttentionBackend], fault: Inject | None) -> Iterator[None]:
+    """Set a fault inside the kernel in each twin; clear it whatever happens, because the twin stays loaded. Any other
+    fault, or none, is not planted here."""
+    if fault is None or not plants_kernel(fault):
+        yield
+        return
     twins: list[FaultyTwin] = []
-    for backend in backends:
+    for backend in {id(b): b for b in backends}.values():
         if not isinstance(backend, FaultyTwin):
             what = text("backend.library_no_twin", library=backend.describe().name)
             raise Unsupported(f"fault {fault.fault}", what)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pytest_greta.engine.load import load_source
-from pytest_greta.engine.run import Library, RunPlan, checked_rows, last_logits, trace_probe
+from pytest_greta.engine.rows import checked_rows
+from pytest_greta.engine.run import Library, RunPlan, last_logits, trace_probe
 from pytest_greta.engine.store import ModelError
 from tests.support.plain import PlainBackend
 
