@@ -110,7 +110,7 @@ def test_fuzz(tmp_path: Path) -> None:
     configure(folder, "-DGRETA_BUILD_FUZZ=ON", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", *CLANG, source=source)
     build(folder, "seeds", "fuzz_abi")
     subprocess.run([folder / "fuzz" / "seeds", "400", corpus], check=True)
-    limits = ["-max_total_time=60", "-max_len=2000", "-rss_limit_mb=2048", "-timeout=60", "-print_final_stats=1"]
+    limits = ["-max_total_time=60", "-max_len=2000", "-rss_limit_mb=2048", "-timeout=300", "-print_final_stats=1"]
     done = subprocess.run(
         [folder / "fuzz" / "fuzz_abi", *limits, f"-artifact_prefix={tmp_path}/", corpus],
         check=False, capture_output=True, text=True, errors="replace",
