@@ -18,6 +18,7 @@ from pytest_greta.checks.run import check_trace
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
 from pytest_greta.engine.spec import ModelConfig, ModelSource, decoder_stages
 from pytest_greta.engine.ways import Ways
+from pytest_greta.faults.plant import plants_weights
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.stages import ATTENTION_STAGES, order
 from pytest_greta.verdict import Canary
@@ -28,7 +29,7 @@ TOKENS = 12
 
 @dataclass(frozen=True)
 class Planting:
-    """A fault, the stages at one of which it must be found, and what it needs: ``rope``, ``kv_heads`` or nothing."""
+    """A fault, the stages that it makes wrong, the first of which it must be found at, and what it needs: ``rope``, ``kv_heads`` or nothing."""
 
     fault: Inject
     stages: tuple[str, ...]
@@ -42,7 +43,7 @@ class Planting:
 
 PLANTINGS = (
     Planting(Inject("w_route", "prefill", stage="q_proj"), ("q_proj",)),
-    Planting(Inject("rope_pos", "decode"), ("q_rope",), "rope"),
+    Planting(Inject("rope_pos", "decode"), ("q_rope", "k_rope"), "rope"),
     Planting(Inject("kv_slot", "decode"), ("kv_write",)),
     Planting(Inject("kv_len", "decode"), ATTENTION_STAGES),
     Planting(Inject("gqa_map", "prefill"), ATTENTION_STAGES, "kv_heads"),
@@ -68,9 +69,11 @@ def canaries(
     """
     if setting == "on":
         return _all(source, plan, libraries, numerics, frozenset(wrong))
-    key = (*(_identity(lib) for lib in libraries.values()), plan.act_dtype, source.name, source.origin)
+    # what was found beside a case that is wrong itself shows less: a sound case does not lean on it
+    heard = frozenset(wrong)
+    key = (*(_identity(lib) for lib in libraries.values()), plan.act_dtype, source.name, source.origin, heard)
     if key not in _KNOWN:
-        _KNOWN[key] = _all(source, plan, libraries, numerics, frozenset(wrong))
+        _KNOWN[key] = _all(source, plan, libraries, numerics, heard)
     return _KNOWN[key]
 
 
@@ -117,8 +120,15 @@ def _all(
                 try:
                     found += _run(source, plan, libraries, numerics, wrong, [one])
                 except BackendError as error:
-                    found.append(_canary(*one, outcome="skipped", why=str(error)))
+                    found.append(_refused(*one, str(error)))
     return tuple(found)
+
+
+def _refused(planting: Planting, layer: int, why: str) -> Canary:
+    """A library sees nothing of a fault of weights: where it refuses that run it refuses a sound one."""
+    if plants_weights(planting.fault):
+        return _canary(planting, layer, said=why, outcome="missed")
+    return _canary(planting, layer, outcome="skipped", why=why)
 
 
 def _run(
@@ -152,10 +162,12 @@ def _run(
 
 
 def judged(planting: Planting, layer: int, checks: Iterable[StageCheck], wrong: frozenset[str]) -> Canary:
-    """Found where the first stage of the layer that is wrong beyond doubt is the planting's."""
+    """Found where the planting's stages are wrong beyond doubt, and no other of the layer is: each is judged from its
+    own input, so that whatever else is wrong there is so by itself, as in a library that gives back what it remembers.
+    """
     definite = {c.stage for c in checks if c.layer == layer and c.path in RUNS and c.grade == "definite" and not c.part}
     heard = sorted(definite - (wrong - set(planting.stages)), key=lambda stage: order(layer, stage))
-    said = heard[0] if heard else ""
+    said = next((stage for stage in heard if stage not in planting.stages), heard[0] if heard else "")
     return _canary(planting, layer, said=said, outcome="found" if said in planting.stages else "missed")
 
 

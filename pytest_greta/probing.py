@@ -234,6 +234,8 @@ def _plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
     if outside:
         last = config.n_layers - 1
         raise CaseError(where, text("probe.layer", layer=outside[0], model=source.name, last=last))
+    if inject is not None and inject.layer is not None and layers is not None and inject.layer not in layers:
+        raise CaseError(where, text("probe.unseen", layer=inject.layer, layers=", ".join(map(str, layers))))
     if inject is not None and inject.head is not None and not 0 <= inject.head < config.n_heads:
         last = config.n_heads - 1
         raise CaseError(where, text("probe.head", head=inject.head, model=source.name, last=last))

@@ -138,7 +138,9 @@ def test_a_broken_library_stays_a_mismatch(source):
 @pytest.mark.parametrize(
     ("wrong", "definite", "outcome", "said"),
     [
-        ((), ("kv_write", "lse"), "found", "kv_write"),
+        ((), ("kv_write",), "found", "kv_write"),
+        ((), ("kv_write", "lse"), "missed", "lse"),
+        (("lse",), ("kv_write", "lse"), "found", "kv_write"),
         ((), ("lse",), "missed", "lse"),
         ((), (), "missed", ""),
         ((), ("k_rope", "kv_write"), "missed", "k_rope"),
@@ -146,7 +148,7 @@ def test_a_broken_library_stays_a_mismatch(source):
         (("k_rope", "kv_write"), ("k_rope", "kv_write"), "found", "kv_write"),
     ],
 )
-def test_found_is_the_first_wrong_stage_of_the_layer(wrong, definite, outcome, said):
+def test_found_is_the_only_wrong_stage_of_the_layer(wrong, definite, outcome, said):
     planting = next(p for p in canary.PLANTINGS if p.fault.fault == "kv_slot")
     checks = [StageCheck("decode", 3, stage, 7.0, 7.0, 1, 1) for stage in definite]
     checks += [StageCheck("decode", 2, "q_proj", 7.0, 7.0, 1, 1), StageCheck("aligned", 3, "q_proj", 7.0, 7.0, 1, 1)]
@@ -191,6 +193,51 @@ def test_a_fault_that_the_library_refuses_is_skipped_and_the_others_are_planted(
     outcomes = {c.fault: (c.outcome, c.why) for c in verdict.evidence.canaries}
     assert outcomes.pop("kv_len") == ("skipped", "GRETA_INVALID_ARGUMENT: kv_len must hold the new rows")
     assert set(outcomes.values()) == {("found", "")}
+
+
+def test_a_library_that_refuses_every_run_but_the_case_s_own_is_not_believed(source):
+    def attend(inner, layer, phase, batch, q):
+        if batch.kv_len.max() >= canary.TOKENS - 1:
+            raise BackendError("GRETA_INTERNAL", "not today")
+        return inner.attend(layer, phase, batch, q)
+
+    verdict = judge(source, Wrapped(attend).pair())
+    assert (verdict.status, verdict.reason) == ("INCONCLUSIVE", "canary_missed")
+    (breach,) = verdict.evidence.breaches
+    assert (breach.values["fault"], breach.values["said"]) == ("w_route", "GRETA_INTERNAL: not today")
+
+
+def test_a_decode_that_gives_back_what_the_prefill_computed_is_not_believed(source):
+    """Right wherever both paths were asked the same, which is what a case asks."""
+    known = {}
+
+    def attend(inner, layer, phase, batch, q):
+        out, lse = inner.attend(layer, phase, batch, q)
+        for row, position in enumerate(batch.positions.tolist() if q.any() else ()):
+            if phase == "prefill":
+                known[layer, position] = out[row].copy(), lse[row].copy()
+            else:
+                out[row], lse[row] = known[layer, position]
+        return out, lse
+
+    assert judge(source, Wrapped(attend).pair(), "off").status == "PASS"
+    verdict = judge(source, Wrapped(attend).pair())
+    assert (verdict.status, verdict.reason) == ("INCONCLUSIVE", "canary_missed")
+
+
+def test_a_sound_case_does_not_lean_on_the_canary_of_a_wrong_one(source):
+    """It ignores its lengths, which nobody hears while its lse is wrong anyway."""
+
+    def attend(inner, layer, phase, batch, q):
+        ends = batch.slots[batch.cu_q[1:] - 1] + 1
+        out, lse = inner.attend(layer, phase, replace(batch, kv_len=ends.astype(np.int32)), q)
+        return out, lse + np.float32(broken)
+
+    backend = Wrapped(attend).pair()
+    broken = 1.0
+    assert judge(source, backend, "auto").status == "KV_MISMATCH"
+    broken = 0.0
+    assert judge(source, backend, "auto").reason == "canary_missed"
 
 
 def test_none_applicable_is_said(source, monkeypatch):

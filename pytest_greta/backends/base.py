@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_greta.dtypes import DTYPES
+from pytest_greta.dtypes import DTYPES, DType
 from pytest_greta.texts import MendableError, SaidError, Text, as_text, chain, join, text
 
 Array = NDArray[Any]
@@ -175,7 +175,10 @@ class Numerics:
         for name, values in _CHOICES.items():
             if getattr(self, name) not in values:
                 raise self._impossible(name, chain("or", values))
-        for name, (least, most) in _RANGES.items():
+        ranges = dict(_RANGES)
+        if self.p_dtype != "act":
+            ranges["p_scale"] = (_least_scale(DTYPES[self.p_dtype]), _RANGES["p_scale"][1])
+        for name, (least, most) in ranges.items():
             if not least <= getattr(self, name) <= most:
                 raise self._impossible(name, text("numerics.range", least=f"{least:g}", most=f"{most:g}"))
         kind, _, threshold = self.max_update.partition(":")
@@ -185,6 +188,12 @@ class Numerics:
     def _impossible(self, name: str, expected: Text) -> BackendError:
         what = text("numerics.value", name=name, value=getattr(self, name), expected=expected)
         return BackendError("GRETA_INTERNAL", what)
+
+
+def _least_scale(dtype: DType) -> float:
+    """The least ``p_scale`` at which a row's largest weight, 1, loses no more to subnormals than to its rounding, even
+    where they are flushed. Below it the bound of the output excuses an output of nothing."""
+    return dtype.smallest_normal / dtype.u
 
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {

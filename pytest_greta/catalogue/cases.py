@@ -241,6 +241,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "token_ids: {token} is not a token; expected 0 to {last}",
         "token_ids: {token} no es un token; se esperaba de 0 a {last}",
     ),
+    "probe.unseen": (
+        "inject: the fault goes into layer {layer}, and only layers {layers} are looked at: nobody would see it; name "
+        "it in layers",
+        "inject: el fallo va en la capa {layer}, y sólo se miran las capas {layers}: nadie lo vería; nómbrela en "
+        "layers",
+    ),
     "probe.layer": (
         "layer {layer}: model {model} has layers 0 to {last}",
         "capa {layer}: el modelo {model} tiene las capas 0 a {last}",
