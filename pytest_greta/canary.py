@@ -29,15 +29,18 @@ TOKENS = 12
 
 @dataclass(frozen=True)
 class Planting:
-    """A fault, the stages that it makes wrong, the first of which it must be found at, and what it needs: ``rope``, ``kv_heads`` or nothing."""
+    """A fault, the stages that it makes wrong, the first of which it must be found at, and what it needs: ``rope``, ``kv_heads``,
+    ``same_type`` (the cache holds K as it was given) or nothing."""
 
     fault: Inject
     stages: tuple[str, ...]
     needs: str = ""
 
-    def fits(self, model: ModelConfig, layer: int) -> bool:
+    def fits(self, model: ModelConfig, layer: int, same_type: bool) -> bool:
         if self.needs == "rope":
             return model.layers[layer].rope_style != "none"
+        if self.needs == "same_type":
+            return same_type
         return self.needs != "kv_heads" or model.n_kv_heads > 1
 
 
@@ -45,10 +48,12 @@ PLANTINGS = (
     Planting(Inject("w_route", "prefill", stage="q_proj"), ("q_proj",)),
     Planting(Inject("rope_pos", "decode"), ("q_rope", "k_rope"), "rope"),
     Planting(Inject("kv_slot", "decode"), ("kv_write",)),
+    Planting(Inject("gain", "decode", stage="kv_write", magnitude=1), ("kv_write",), "same_type"),
     Planting(Inject("kv_len", "decode"), ATTENTION_STAGES),
     Planting(Inject("gqa_map", "prefill"), ATTENTION_STAGES, "kv_heads"),
 )
-"""Of each part that a verdict speaks of, one: weights, RoPE, the cache's addressing, lengths, the heads' map."""
+"""Of each part that a verdict speaks of, one: weights, RoPE, the cache's addressing, one bit of it, lengths, the heads'
+map."""
 
 _KNOWN: dict[Any, tuple[Canary, ...]] = {}
 """What ``auto`` has found in this process, by library, dtype and model."""
@@ -83,7 +88,7 @@ def _identity(library: Library) -> tuple[type[AttentionBackend], str, str, str]:
     return type(library.backend), said.name, said.version, said.path
 
 
-def rounds(config: ModelConfig) -> tuple[list[list[tuple[Planting, int]]], list[Canary]]:
+def rounds(config: ModelConfig, same_type: bool = True) -> tuple[list[list[tuple[Planting, int]]], list[Canary]]:
     """The runs, each of faults with their layers, no layer twice in a run; and the faults that fit no layer.
 
     Layers are spread over the model's depth.
@@ -93,7 +98,7 @@ def rounds(config: ModelConfig) -> tuple[list[list[tuple[Planting, int]]], list[
     for index, planting in enumerate(PLANTINGS):
         start = index * config.n_layers // len(PLANTINGS)
         layers = [(start + i) % config.n_layers for i in range(config.n_layers)]
-        fitting = [i for i in layers if planting.fits(config, i)]
+        fitting = [i for i in layers if planting.fits(config, i, same_type)]
         if not fitting:
             skipped.append(_canary(planting, -1, outcome="skipped", why=f"canary.no_{planting.needs}"))
             continue
@@ -111,7 +116,7 @@ def _all(
     numerics: Mapping[str, Numerics],
     wrong: frozenset[str],
 ) -> tuple[Canary, ...]:
-    runs, found = rounds(source.config)
+    runs, found = rounds(source.config, plan.act_dtype == plan.kv_dtype)
     for planted in runs:
         try:
             found += _run(source, plan, libraries, numerics, wrong, planted)

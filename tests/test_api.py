@@ -55,6 +55,7 @@ def test_a_library_that_is_handed_over_is_the_one_that_runs() -> None:
         ({"page_size": "16"}, "page_size"),
         ({"dtype": ["f32", "bf16"]}, "one of each"),
         ({"inject": {"fault": "kv_lenn"}}, "kv_len"),
+        ({"inject": {"fault": "kv_len", "layer": 2}, "layers": [0]}, "layer 2 is not among"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused(keys: dict[str, Any], said: str) -> None:

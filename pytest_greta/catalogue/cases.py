@@ -242,10 +242,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "token_ids: {token} no es un token; se esperaba de 0 a {last}",
     ),
     "probe.unseen": (
-        "inject: the fault goes into layer {layer}, and only layers {layers} are looked at: nobody would see it; name "
+        "inject: layer {layer} is not among the layers that are looked at ({layers}): nobody would see the fault; name "
         "it in layers",
-        "inject: el fallo va en la capa {layer}, y sólo se miran las capas {layers}: nadie lo vería; nómbrela en "
-        "layers",
+        "inject: la capa {layer} no está entre las que se miran ({layers}): nadie vería el fallo; nómbrela en layers",
     ),
     "probe.layer": (
         "layer {layer}: model {model} has layers 0 to {last}",

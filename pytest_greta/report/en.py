@@ -183,6 +183,7 @@ CATALOGUE: dict[str, str] = {
     "canary.skipped": "not planted: {fault} ({why})",
     "canary.no_rope": "no layer has RoPE",
     "canary.no_kv_heads": "only one kv head",
+    "canary.no_same_type": "the cache holds another type than it is given",
     "canary.no_change": "it would change nothing here",
     "rerun.ok": "rerun with random tokens (seed {seed}): layer {layer} {stage} clean, rho {rho}",
     "rerun.suspect": "rerun with random tokens (seed {seed}): layer {layer} {stage} suspect again, rho {rho}",

@@ -188,6 +188,7 @@ CATALOGUE: dict[str, str] = {
     "canary.skipped": "sin plantar: {fault} ({why})",
     "canary.no_rope": "ninguna capa tiene RoPE",
     "canary.no_kv_heads": "hay una sola cabeza kv",
+    "canary.no_same_type": "la caché guarda otro tipo que el que recibe",
     "canary.no_change": "aquí no cambiaría nada",
     "rerun.ok": "repetición con tokens al azar (semilla {seed}): capa {layer} {stage} limpia, rho {rho}",
     "rerun.suspect": (
