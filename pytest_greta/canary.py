@@ -29,8 +29,8 @@ TOKENS = 12
 
 @dataclass(frozen=True)
 class Planting:
-    """A fault, the stages that it makes wrong, the first of which it must be found at, and what it needs: ``rope``, ``kv_heads``,
-    ``same_type`` (the cache holds K as it was given) or nothing."""
+    """A fault, the stages that it makes wrong, at one of which it must be found, and what it needs: ``rope``,
+    ``kv_heads``, ``same_type`` (the cache holds K in the type it is given) or nothing."""
 
     fault: Inject
     stages: tuple[str, ...]
