@@ -109,8 +109,11 @@ class Completed:
             raise Unsupported("kv_load", text("backend.no_kv_load"))
 
     def kv_trim(self, seq: int, length: int) -> None:
-        if self._cache is None:
-            self._inner.kv_trim(seq, length)
+        if self._cache is not None:
+            return
+        if "kv_trim" not in self._has:
+            raise Unsupported("kv_trim", text("backend.no_feature", library=self._name, feature="kv_trim"))
+        self._inner.kv_trim(seq, length)
 
     def counters(self) -> Mapping[tuple[str, str], int]:
         return self._inner.counters() if "counters" in self._has else dict(self._calls)

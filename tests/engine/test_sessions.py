@@ -11,6 +11,7 @@ from pytest_greta.backends.base import PHASES, Description, SessionConfig, Unsup
 from pytest_greta.backends.native import load
 from pytest_greta.engine.run import Library, RunPlan, trace_probe
 from pytest_greta.engine.synthetic import synthetic
+from pytest_greta.engine.ways import Reuse, Ways
 
 
 class Counted:
@@ -56,6 +57,13 @@ def test_of_a_library_that_lacks_what_a_cache_needs() -> None:
     backend = Counted(without="kv_read")
     with pytest.raises(Unsupported, match="kv_read"):
         _trace(backend)
+    assert backend.open_now == 0
+
+
+def test_of_a_library_that_cannot_forget_what_was_rolled_back() -> None:
+    backend = Counted(without="kv_trim")
+    with pytest.raises(Unsupported, match="does not declare kv_trim"):
+        _trace(backend, ways=Ways(reuse=Reuse(1, 1)))
     assert backend.open_now == 0
 
 
