@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,9 @@ from pytest_greta.checks.constants import (
     TILE_UNDECLARED,
     U,
 )
+from pytest_greta.checks.heads import by_head, by_row
+from pytest_greta.checks.spread import Spread, joined, spread_of
 from pytest_greta.dtypes import DTYPES, Array, DType
-from pytest_greta.result import AttentionStat
 
 _SCORES = 1 << 20
 """Scores held at a time, 8 MiB an array of float64; longer inputs go in chunks of rows."""
@@ -93,27 +94,6 @@ class Spans:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Of each row, over its heads and visible keys: least, largest and sum of scores and probs, and how many; all
-    [R]."""
-
-    scores: tuple[Float64, Float64, Float64]
-    probs: tuple[Float64, Float64, Float64]
-    count: NDArray[np.int64]
-
-    def stats(self, layer: int, path: str) -> list[AttentionStat]:
-        """min / max / mean over all rows; of nothing inf, -inf, nan."""
-        count = int(self.count.sum())
-        found = []
-        stages: tuple[tuple[Literal["scores", "probs"], tuple[Float64, Float64, Float64]], ...]
-        stages = (("scores", self.scores), ("probs", self.probs))
-        for stage, (low, high, total) in stages:
-            mean = float(total.sum()) / count if count else float("nan")
-            found.append(AttentionStat(layer, stage, path, low.min(initial=np.inf), high.max(initial=-np.inf), mean))
-        return found
-
-
-@dataclass(frozen=True)
 class AttentionReference:
     """``lse`` [R, heads], ``out`` [R, heads, dv]."""
 
@@ -174,7 +154,7 @@ class Call:
     def reference(self) -> AttentionReference:
         parts = [_bounded(part, softmax) for part, softmax in self.chunks()]
         return AttentionReference(
-            concatenate([p.lse for p in parts]), concatenate([p.out for p in parts]), _joined([p.spread for p in parts])
+            concatenate([p.lse for p in parts]), concatenate([p.out for p in parts]), joined([p.spread for p in parts])
         )
 
     def softmax(self) -> Iterator[Softmax]:
@@ -338,38 +318,8 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         ]
     heads = call.q.shape[1]
     return AttentionReference(
-        Reference(*(by_row(x, heads) for x in lse)), Reference(*(by_row(x, heads) for x in out)), _spread(sm, heads)
+        Reference(*(by_row(x, heads) for x in lse)), Reference(*(by_row(x, heads) for x in out)), spread_of(sm, heads)
     )
-
-
-def _spread(sm: Softmax, heads: int) -> Spread:
-    count = sm.visible.sum(axis=-1)
-    hidden = sm.visible.shape[-1] - count
-    some = count > 0
-
-    def of(low: Float64, high: Float64, total: Float64) -> tuple[Float64, Float64, Float64]:
-        low, high, total = np.where(some, low, np.inf), np.where(some, high, -np.inf), np.where(some, total, 0.0)
-        return by_row(low, heads).min(axis=-1), by_row(high, heads).max(axis=-1), by_row(total, heads).sum(axis=-1)
-
-    # a score that is not visible holds the row's max, a probability 0; a sink may be above every score
-    seen = sm.s if sm.sink is None else np.where(sm.visible, sm.s, -np.inf)
-    scores = of(
-        sm.s.min(axis=-1, initial=np.inf),
-        seen.max(axis=-1, initial=-np.inf),
-        sm.s.sum(axis=-1) - hidden * sm.m[..., 0],
-    )
-    least = np.where(sm.visible, sm.p, np.inf).min(axis=-1, initial=np.inf)
-    probs = of(least, sm.p.max(axis=-1, initial=-np.inf), sm.p.sum(axis=-1))
-    return Spread(scores, probs, by_row(count, heads).sum(axis=-1))
-
-
-def _joined(parts: list[Spread]) -> Spread:
-    def of(values: list[tuple[Float64, Float64, Float64]]) -> tuple[Float64, Float64, Float64]:
-        low, high, total = (np.concatenate(x) for x in zip(*values, strict=True))
-        return low, high, total
-
-    count = np.concatenate([p.count for p in parts])
-    return Spread(of([p.scores for p in parts]), of([p.probs for p in parts]), count)
 
 
 def rescales(n: NDArray[np.int64], numerics: Numerics) -> Float64:
@@ -431,21 +381,6 @@ def _deviation(terms: Float64, v: Float64, o: Float64) -> Float64:
     both = (flat @ np.abs(v32)).reshape(B, M, 3, dv) + flat.sum(axis=-1).reshape(B, M, 3, 1) * np.abs(o32)[:, :, None]
     total: Float64 = (result + 2.0 * U * both) * (1.0 + (keys + 3) * U)
     return total
-
-
-def by_head(values: Array, kv_heads: int) -> Array:
-    """[R, H, ...] -> [kv heads, R * group, ...]"""
-    R, H = values.shape[:2]
-    split = values.reshape(R, kv_heads, H // kv_heads, *values.shape[2:])
-    return np.moveaxis(split, 1, 0).reshape(kv_heads, R * H // kv_heads, *values.shape[2:])
-
-
-def by_row(values: Array, heads: int) -> Array:
-    """The inverse: [kv heads, R * group, ...] -> [R, H, ...]"""
-    B, M = values.shape[:2]
-    rows = B * M // heads
-    split = values.reshape(B, rows, heads // B, *values.shape[2:])
-    return np.moveaxis(split, 0, 1).reshape(rows, heads, *values.shape[2:])
 
 
 def concatenate(parts: list[Reference]) -> Reference:

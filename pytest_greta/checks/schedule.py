@@ -18,7 +18,6 @@ from pytest_greta.backends.base import Numerics, Schedule
 from pytest_greta.checks.attention import (
     Call,
     Softmax,
-    by_row,
     by_tier,
     concatenate,
     declared_value,
@@ -36,6 +35,7 @@ from pytest_greta.checks.constants import (
     SEARCHED_TILES,
     U,
 )
+from pytest_greta.checks.heads import by_row
 from pytest_greta.checks.result import StageCheck
 from pytest_greta.checks.rounding import error, round_to
 from pytest_greta.dtypes import DTYPES, Array, DType, dtype_of
