@@ -21,7 +21,7 @@ from pytest_greta.selftest.plan import Planned
 from pytest_greta.selftest.run import Record, execute
 
 TIMEOUT = 1200.0
-"""Seconds for one run. The longest planned take seven of one core; on a machine that is busy with other things, minutes."""
+"""Seconds for one run. The longest planned take seven of one core; on a busy machine that is minutes."""
 _TICK = 1.0
 
 
