@@ -29,6 +29,7 @@ from pytest_greta.checks.constants import (
     ROPE_ANGLE,
     ROPE_CAST,
     ROPE_PRODUCT,
+    SOFTCAP_DET,
     SWIGLU,
     U64,
     U,
@@ -128,6 +129,31 @@ def linear(
         det += U * np.abs(bias.astype(np.float64))
     tiers = sum_tiers(n, numerics)
     return Reference(y, det, tiers.first * size, tiers.second * size)
+
+
+def scaled(x: Array, scale: float, numerics: Numerics) -> Reference:
+    """x times ``scale``, a float32: one rounding."""
+    y = x.astype(np.float64) * float(np.float32(scale))
+    return Reference(y, U * np.abs(y) + floor(numerics))
+
+
+def capped(logits: Reference, cap: float, numerics: Numerics) -> Reference:
+    """cap tanh(logits / cap) of logits that are themselves off by ``logits``'s bounds.
+
+    tanh damps an error d by 1 - tanh^2; what that slope changes within d is below d^2 / cap, as |tanh''| < 1.
+    """
+    y = cap * np.tanh(logits.y / cap)
+    damp = 1.0 - (y / cap) ** 2
+    own = (SOFTCAP_DET * U + numerics.tanh_rel) * np.abs(y) + floor(numerics)
+    det = damp * logits.b_det + own + logits.b1**2 / cap
+
+    def damped(root: Float64 | None) -> Float64 | None:
+        return None if root is None else damp * root
+
+    second = damped(logits.b_sqrt2)
+    if second is not None and logits.b2 is not None:
+        second = second + logits.b2**2 / cap
+    return Reference(y, det, damped(logits.b_sqrt), second)
 
 
 def add(a: Array, b: Array, numerics: Numerics) -> Reference:

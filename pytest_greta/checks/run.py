@@ -123,6 +123,10 @@ class _Walk:
         checks = []
         for found in self.view.gather(spec, RUNS, ()):
             tokens = self.view.tokens(found.path, found.positions)
+            if self.config.embed_scale != 1.0:
+                scaled = ref.scaled(table[tokens], self.config.embed_scale, self.model_numerics)
+                checks += self.places.judge(spec, scaled, found.stored, [found.group])
+                continue
             expected = round_to(table[tokens].astype(np.float64), self.act)
             checks += judge_bytes(expected, found.stored, [found.group], self.places.of(spec, found.stored))
         return checks
@@ -195,11 +199,13 @@ class _Walk:
     def _linear(self, spec: StageSpec) -> list[StageCheck]:
         matrix = self.weights[spec.weights[0]]
         bias = self.weights[spec.weights[1]] if len(spec.weights) > 1 else None
-        return self._stacked(
-            spec,
-            lambda x: ref.linear(x.reshape(len(x), -1), matrix, bias, self.model_numerics, self.act),
-            statistical=True,
-        )
+        cap = self.config.logits_softcap if spec.stage == "logits" else 0.0
+
+        def reference(x: Array) -> Reference:
+            product = ref.linear(x.reshape(len(x), -1), matrix, bias, self.model_numerics, self.act)
+            return ref.capped(product, cap, self.model_numerics) if cap else product
+
+        return self._stacked(spec, reference, statistical=True)
 
     def _add(self, spec: StageSpec) -> list[StageCheck]:
         return self._stacked(spec, lambda a, b: ref.add(a, b, self.model_numerics))

@@ -49,7 +49,7 @@ class Decoder:
         Returns float32 logits [len(logit_rows in this call), vocab], rows ascending. ``call.batch`` is the planned one.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is a finding of the checks, not a warning
-            x = self._round(self.weights["embed"][call.tokens])
+            x = self._round(self._embed(call.tokens))
             self.tracer.tap(MODEL, "embed_out", call.rows, x[call.probed])
             for layer in range(self.config.n_layers):
                 x = self._layer(layer, call, x)
@@ -57,7 +57,7 @@ class Decoder:
             rows, x = call.rows[wanted], x[call.probed][wanted]
             final = self._norm(x, "final_norm")
             self.tracer.tap(MODEL, "final_norm", rows, final)
-            logits = self._matmul(final, "lm_head")
+            logits = self._capped(self._matmul(final, "lm_head"))
             self.tracer.tap(MODEL, "logits", rows, logits)
         return logits
 
@@ -151,6 +151,15 @@ class Decoder:
 
     def _round(self, x: Array) -> Array:
         return x.astype(self.act.numpy)
+
+    def _embed(self, tokens: NDArray[np.int64]) -> F32Array:
+        rows = self.weights["embed"][tokens]
+        scale = self.config.embed_scale
+        return rows if scale == 1.0 else rows * np.float32(scale)
+
+    def _capped(self, logits: F32Array) -> F32Array:
+        cap = np.float32(self.config.logits_softcap)
+        return cap * np.tanh(logits / cap) if cap else logits
 
     def _matmul(self, x: Array, name: str) -> F32Array:
         return self._product(np.ascontiguousarray(x, dtype=np.float32), self.weights[name])

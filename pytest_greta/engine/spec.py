@@ -41,6 +41,10 @@ class ModelConfig:
     """A norm behind attention and FFN, before each is added to the residual (Gemma 2)."""
     ffn_act: Literal["swiglu", "geglu"] = "swiglu"
     """silu(gate) * up, or gelu(gate) * up with the tanh form of GELU (Gemma)."""
+    embed_scale: float = 1.0
+    """What a row of the embedding is multiplied by, as a float32 (Gemma: sqrt(width))."""
+    logits_softcap: float = 0.0
+    """Logits are cap * tanh(logits / cap); 0: as they are (Gemma 2: 30)."""
 
     @property
     def group(self) -> int:

@@ -82,6 +82,8 @@ class Variant:
     ffn_act: Literal["swiglu", "geglu"] = "swiglu"
     softmax_scale: float | None = None
     """None: 1 / sqrt(head_dim)."""
+    embed_scale: float = 1.0
+    logits_softcap: float = 0.0
     size: Size = SMALL
 
 
@@ -123,7 +125,9 @@ VARIANTS: Mapping[str, Variant] = {
     "llama": Variant(),
     "qwen3": Variant(_qwen3, qk_norm=True),
     "mistral": Variant(_mistral),
-    "gemma2": Variant(_gemma2, post_norms=True, ffn_act="geglu", softmax_scale=0.2),
+    "gemma2": Variant(
+        _gemma2, post_norms=True, ffn_act="geglu", softmax_scale=0.2, embed_scale=1.3, logits_softcap=3.0
+    ),
     "gpt-oss": Variant(_gpt_oss, qkv_bias=True, o_bias=True),
     "bloom": Variant(_bloom, o_bias=True),
     "wide": Variant(size=WIDE),
@@ -153,6 +157,8 @@ def synthetic(variant: str = "llama", seed: int = 1) -> ModelSource:
         qk_norm=family.qk_norm,
         post_norms=family.post_norms,
         ffn_act=family.ffn_act,
+        embed_scale=family.embed_scale,
+        logits_softcap=family.logits_softcap,
     )
     name = "synthetic" if variant == "llama" else f"synthetic:{variant}"
     weights = _weights(size, seed) | _added(family, seed)

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_greta.backends.base import Numerics
 from pytest_greta.checks import reference as ref
+from pytest_greta.checks.bounds import Reference
 from pytest_greta.dtypes import DTYPES, F32
 from tests.checks.flash import TYPES
 from tests.checks.test_reference import benign_linear, rho, rng_of
@@ -60,6 +61,28 @@ def test_gelu_to_the_letter():
             assert by_tanh.y[0, i] == pytest.approx(float(y), rel=1e-12, abs=1e-300)
             bound = abs(a) / 2 * (2.0**-23 * abs(mp.tanh(inner)) + 8 * U * abs(inner) / mp.cosh(inner) ** 2)
             assert by_tanh.b1[0, i] == pytest.approx(float(bound + (3 * U + 2.0**-23) * abs(y)), rel=1e-6, abs=2e-42)
+
+
+def test_capped_logits_to_the_letter():
+    """With an input that is off by all of its bound, the result stays within the capped one's; the slope is used."""
+    rng = rng_of(3)
+    y = np.concatenate([rng.standard_normal(40) * 20, [0, 1e-20, 300, -300]])[None]
+    inner = Reference(y, 1e-3 * np.abs(y) + 1e-9, 2e-3 * np.abs(y), 5e-3 * np.abs(y))
+    got, cap, plain = ref.capped(inner, 30.0, Numerics()), mp.mpf(30), Numerics()
+    assert got.b2 is not None
+    assert inner.b2 is not None
+    with mpmath.workdps(60):
+        for i, value in enumerate(y[0]):
+            exact = cap * mp.tanh(mp.mpf(float(value)) / cap)
+            assert got.y[0, i] == pytest.approx(float(exact), rel=1e-14, abs=1e-300)
+            slope, own = 1 - (exact / cap) ** 2, (4 * U + plain.tanh_rel) * abs(exact)
+            for bound, b in ((got.b1, inner.b1), (got.b2, inner.b2)):
+                assert bound[0, i] >= float(slope * b[0, i] + own)
+                for sign in (-1, 1):
+                    off = cap * mp.tanh((mp.mpf(float(value)) + sign * b[0, i]) / cap)
+                    assert abs(off - exact) <= bound[0, i]
+        saturated = list(y[0]).index(300.0)
+        assert got.b1[0, saturated] < inner.b1[0, saturated] / 10
 
 
 # -- healthy kernels -----------------------------------------------------------------------------------------------
