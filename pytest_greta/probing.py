@@ -25,6 +25,7 @@ from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, declared, trace_probe
 from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, decoder_stages
+from pytest_greta.engine.store import ModelError
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import declares_less, gather, must_hold
 from pytest_greta.faults.kernel import armed, plants_kernel
@@ -347,7 +348,12 @@ def blas_threads(threads: int) -> contextlib.AbstractContextManager[Any]:
 
 
 def _preview(prompt: Prompt, source: ModelSource, tokens: Sequence[int]) -> str:
-    words = prompt.text if prompt.text is not None else source.tokenizer.decode(list(tokens[:48]))
+    words = prompt.text
+    if words is None:
+        try:
+            words = source.tokenizer.decode(list(tokens[:48]))
+        except ModelError:  # a checkpoint whose tokenizer is not supported runs by token ids
+            words = " ".join(map(str, tokens[:48]))
     return words if len(words) <= 80 else words[:77] + "..."
 
 

@@ -52,9 +52,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the file is damaged or no GGUF 2 or 3: fetch it again",
         "el archivo está dañado o no es GGUF 2 ni 3: descárguelo de nuevo",
     ),
-    "mend.not_llama": (
-        "the file is damaged or not a plain llama: fetch or convert it again",
-        "el archivo está dañado o no es un llama común: descárguelo o conviértalo de nuevo",
+    "mend.other_family": (
+        "the file is damaged or of another family than it says: fetch or convert it again",
+        "el archivo está dañado o no es de la familia que dice: descárguelo o conviértalo de nuevo",
     ),
     "mend.convert": ("convert the model again", "convierta de nuevo el modelo"),
     "mend.fetch": ("fetch it again", "descárguelo de nuevo"),
@@ -66,8 +66,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "se esperaban pesos finitos: descargue o convierta de nuevo el modelo",
     ),
     "mend.dense": (
-        "expected a dense llama without output, FFN or norm biases",
-        "se esperaba un llama denso sin sesgos de salida, de FFN ni de normas",
+        "expected a dense model without output, FFN or norm biases",
+        "se esperaba un modelo denso sin sesgos de salida, de FFN ni de normas",
     ),
     "mend.token_ids": (
         "give token_ids: or random_tokens: in place of a prompt",
@@ -141,8 +141,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "gguf.half_rotary": ("half the rotary dimensions", "la mitad de las dimensiones rotatorias"),
     "gguf.no_place": (
-        "arch llama has no place for {count} tensors: {names}",
-        "en la arquitectura llama no hay lugar para {count} tensores: {names}",
+        "architecture {arch} has no place for {count} tensors: {names}",
+        "en la arquitectura {arch} no hay lugar para {count} tensores: {names}",
     ),
     "gguf.field_missing": ("{key} is missing, expected {expected}", "falta {key}, se esperaba {expected}"),
     "gguf.field": ("{key} is {value!r}, expected {expected}", "{key} es {value!r}, se esperaba {expected}"),
@@ -163,8 +163,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path}: no se admite el tokenizador {tokenizer} (conocidos: {known})",
     ),
     "tokenizer.fields": (
-        "{path}: tokenizer.ggml.tokens, .merges (texts), .token_type (as many numbers) must be there",
-        "{path}: tienen que estar tokenizer.ggml.tokens, .merges (textos) y .token_type (tantos números)",
+        "{path}: tokenizer.ggml.tokens, .token_type (as many numbers) and, for gpt2, .merges (texts) must be there",
+        "{path}: tienen que estar tokenizer.ggml.tokens, .token_type (tantos números) y, en gpt2, .merges (textos)",
+    ),
+    "tokenizer.scores": (
+        "{path}: tokenizer.ggml.scores must hold as many numbers as there are tokens",
+        "{path}: tokenizer.ggml.scores tiene que contener tantos números como tokens hay",
     ),
     "tokenizer.marker": (
         "{path}: add_{name}_token is set and {name}_token_id is {token}, expected 0 to {last}",

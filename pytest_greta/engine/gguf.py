@@ -14,18 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import LayerConfig
-from pytest_greta.engine import gguf_llama
+from pytest_greta.engine import gguf_plan
+from pytest_greta.engine.gguf_families import FAMILIES
 from pytest_greta.engine.gguf_layout import check_layout
 from pytest_greta.engine.spec import ModelConfig, ModelSource
 from pytest_greta.engine.store import ModelError, ModelMissing, check_known, printable, sha256_of
-from pytest_greta.engine.tokenizer import BpeTokenizer, missing_extra, tokenizer_facts
+from pytest_greta.engine.tokenizer import GgufTokenizer, missing_extra, tokenizer_facts
 from pytest_greta.engine.weight_cache import CachedWeights, load_or_build
 from pytest_greta.texts import as_text, text
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
-
-ARCHITECTURES = ("llama",)
 
 
 def load_gguf(path: Path) -> ModelSource:
@@ -49,7 +48,7 @@ def load_gguf(path: Path) -> ModelSource:
         name=facts["name"] or path.stem,
         config=_config_from(facts["config"]),
         weights=_with_aliases(cached, facts["aliases"]),
-        tokenizer=BpeTokenizer(facts["tokenizer"]),
+        tokenizer=GgufTokenizer(facts["tokenizer"]),
         origin=f"gguf sha256:{sha256} {path.name}",
         extras={
             "path": str(path),
@@ -84,17 +83,17 @@ def _convert(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]
         raise missing_extra("gguf") from None
     check_layout(path, {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()})
     fields, tensors = _read(path, gguf.GGUFReader)
-    arch = fields.get("general.architecture")
-    if arch not in ARCHITECTURES:
-        mend = text("mend.one_of", names=", ".join(ARCHITECTURES))
+    arch = str(fields.get("general.architecture"))
+    if arch not in FAMILIES:
+        mend = text("mend.one_of", names=", ".join(FAMILIES))
         raise ModelError("arch", text("gguf.arch", path=path, arch=arch), mend)
-    plan = gguf_llama.plan(
-        str(path), fields, {t.name: tuple(int(n) for n in reversed(t.shape)) for t in tensors.values()}
+    plan = gguf_plan.plan(
+        str(path), arch, fields, {t.name: tuple(int(n) for n in reversed(t.shape)) for t in tensors.values()}
     )
     weights = {ours: _float32(path, tensors[theirs]) for ours, theirs in plan.tensors.items()}
     config = plan.config
     if plan.rope_factors is not None:
-        config = gguf_llama.with_rope_factors(config, _float32(path, tensors[plan.rope_factors]))
+        config = gguf_plan.with_rope_factors(config, _float32(path, tensors[plan.rope_factors]))
     own = {
         key.removeprefix("tokenizer.ggml."): value for key, value in fields.items() if key.startswith("tokenizer.ggml.")
     }
