@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pytest_greta.dtypes import Array
 
 
@@ -11,7 +9,8 @@ def by_head(values: Array, kv_heads: int) -> Array:
     """[R, H, ...] -> [kv heads, R * group, ...]"""
     R, H = values.shape[:2]
     split = values.reshape(R, kv_heads, H // kv_heads, *values.shape[2:])
-    return np.moveaxis(split, 1, 0).reshape(kv_heads, R * H // kv_heads, *values.shape[2:])
+    together: Array = split.swapaxes(0, 1).reshape(kv_heads, R * H // kv_heads, *values.shape[2:])
+    return together
 
 
 def by_row(values: Array, heads: int) -> Array:
@@ -19,4 +18,5 @@ def by_row(values: Array, heads: int) -> Array:
     B, M = values.shape[:2]
     rows = B * M // heads
     split = values.reshape(B, rows, heads // B, *values.shape[2:])
-    return np.moveaxis(split, 0, 1).reshape(rows, heads, *values.shape[2:])
+    apart: Array = split.swapaxes(0, 1).reshape(rows, heads, *values.shape[2:])
+    return apart

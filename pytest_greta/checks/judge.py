@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,19 +66,18 @@ def judge(
     gains = _gains(reference.y, stored)
     checks = []
     for group, rows in _slices(groups):
-        check = _check(place, group, rho[rows], reference.y[rows], stored[rows], e[rows], b1[rows])
-        two_tiers = b2 is not None and 0.0 < check.rho < np.inf
+        own = rho[rows]
+        two_tiers = b2 is not None and 0.0 < own.max(initial=0.0) < np.inf
         root = reference.b_sqrt if statistical else None
         moved, size = float(gains[0][rows].sum()), float(gains[1][rows].sum())
-        checks.append(
-            replace(
-                check,
-                rho2=float(_ratio(e[rows], b2[rows]).max()) if two_tiers and b2 is not None else check.rho2,
-                p_value=None if root is None else _p_value(e[rows], reference.b_det[rows], root[rows]),
-                gain=(moved, size) if np.isfinite(moved) and np.isfinite(size) else None,
-                overflow=beyond is not None and bool(beyond[rows].any()),
-            )
-        )
+        facts = {
+            "p_value": None if root is None else _p_value(e[rows], reference.b_det[rows], root[rows]),
+            "gain": (moved, size) if np.isfinite(moved) and np.isfinite(size) else None,
+            "overflow": beyond is not None and bool(beyond[rows].any()),
+        }
+        if two_tiers and b2 is not None:
+            facts["rho2"] = float(_ratio(e[rows], b2[rows]).max())
+        checks.append(_check(place, group, own, reference.y[rows], stored[rows], e[rows], b1[rows], **facts))
     return checks
 
 
@@ -156,13 +157,15 @@ def _clean(place: Place, group: Group, elements: int) -> StageCheck:
     return StageCheck(group.path, place.layer, place.stage, 0.0, 0.0, len(group.positions), elements)
 
 
-def _check(place: Place, group: Group, rho: Float64, *shown: Array) -> StageCheck:
-    """``shown``: y, stored, e and bound of the group's rows, from which the worst element is named."""
+def _check(place: Place, group: Group, rho: Float64, *shown: Array, **facts: Any) -> StageCheck:
+    """``shown``: y, stored, e and bound of the group's rows, from which the worst element is named. ``facts``: what
+    else is known of the check; ``rho2`` where it is not ``rho``."""
     highest = int(np.argmax(rho)) if rho.size else 0
     top = float(rho.flat[highest]) if rho.size else 0.0
-    check = replace(_clean(place, group, rho.size), rho=top, rho2=top)
+    facts = {"rho": top, "rho2": top, "rows": len(group.positions), "elements": rho.size, **facts}
+    found = partial(StageCheck, group.path, place.layer, place.stage, **facts)
     if top == 0.0:
-        return check
+        return found()
     y, stored, e, bound = shown
     if np.isinf(top):  # rho alone cannot rank elements whose rho is inf: the error does
         highest = int(np.argmax(np.where(rho == top, e, -1.0)))
@@ -177,13 +180,12 @@ def _check(place: Place, group: Group, rho: Float64, *shown: Array) -> StageChec
         bound=float(bound[at]),
     )
     if top <= 1.0:
-        return replace(check, worst=worst)
+        return found(worst=worst)
     over = rho > 1.0
     positions = group.positions[over.reshape(len(rho), -1).any(axis=1)]
     heads = np.flatnonzero(over.any(axis=(0, *range(2, rho.ndim)))) if place.by_head else ()
     blocks = sorted({(int(p) + place.pad) // place.page for p in positions}) if place.table else []
-    return replace(
-        check,
+    return found(
         worst=worst,
         positions=tuple(int(p) for p in positions),
         heads=tuple(int(h) for h in heads),
