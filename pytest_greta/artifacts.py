@@ -73,16 +73,9 @@ class RunFolder:
         day = datetime.date.fromisoformat(date) if isinstance(date, str) else date
         parent = Path(root) / day.isoformat()
         name = safe_name(suite)
-        with _explained(Path(root)):
+        with explained(Path(root)):
             parent.mkdir(parents=True, exist_ok=True)
-            number = 1
-            while True:
-                path = parent / (name if number == 1 else f"{name}.{number}")
-                try:
-                    path.mkdir()  # not exist_ok: of two runs that start together only one gets the number
-                    break
-                except FileExistsError:
-                    number += 1
+            path = next_folder(parent, name)
             for below in ("run", "traces"):
                 (path / below).mkdir()
         return cls(path, suite)
@@ -125,6 +118,18 @@ class RunFolder:
         write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
+def next_folder(parent: Path, name: str) -> Path:
+    """A new, empty folder ``name``, ``name.2``, ... whichever is free first. Raises ``OSError``."""
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}.{number}")
+        try:
+            path.mkdir()  # not exist_ok: of two runs that start together only one gets the number
+            return path
+        except FileExistsError:
+            number += 1
+
+
 def write_atomic(path: Path, data: bytes, option: str = OPTION) -> None:
     """Replace ``path`` by ``data``: a kill at any moment leaves the old file or the new. Raises ``ArtifactError``.
 
@@ -138,7 +143,7 @@ def write_atomic(path: Path, data: bytes, option: str = OPTION) -> None:
 def replacing(path: Path, option: str = OPTION) -> Iterator[Path]:
     """A path to write to; what is there at the end is flushed to the disk and takes the place of ``path``."""
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"  # in the same folder: a rename within one file system
-    with _explained(path, option):
+    with explained(path, option):
         try:
             yield temporary
             with temporary.open("rb") as file:
@@ -174,7 +179,7 @@ def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
 
 def _append(path: Path, line: bytes) -> None:
     """One write; where the disk takes only a part of it the file is cut back to whole lines."""
-    with _explained(path):
+    with explained(path):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             size = os.fstat(file).st_size
@@ -186,7 +191,8 @@ def _append(path: Path, line: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, option: str = OPTION) -> Iterator[None]:
+def explained(path: Path, option: str = OPTION) -> Iterator[None]:
+    """Turns what the system says of a file into ``ArtifactError``, with the option that the user would change."""
     try:
         yield
     except OSError as error:

@@ -16,7 +16,7 @@ FAILED, BROKEN_PIPE = 1, 128 + 13
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from pytest_greta import cli_analyze, cli_faults, cli_model, cli_selftest
+    from pytest_greta import cli_analyze, cli_faults, cli_model, cli_remote, cli_selftest
 
     parser = argparse.ArgumentParser(
         prog="greta",
@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_analyze.add_parser(subparsers)
     cli_faults.add_parser(subparsers)
     cli_model.add_parser(subparsers)
+    cli_remote.add_parser(subparsers)
     cli_selftest.add_parser(subparsers)
     schema = subparsers.add_parser("schema", help="print the JSON Schema of case files")
     schema.set_defaults(func=_schema)

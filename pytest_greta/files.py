@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import shutil
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_greta import texts
+
 if TYPE_CHECKING:
     from pytest_greta.artifacts import RunFolder
     from pytest_greta.report.messages import Lang
     from pytest_greta.result import ProbeResult
+
+DATE = "GRETA_DATE"
+"""Environment: the day of the folder and the reports, YYYY-MM-DD. The clock of another machine may have another day."""
+
+
+def day() -> datetime.date:
+    """Raises ``pytest.UsageError`` where the variable holds no date."""
+    given = os.environ.get(DATE, "")
+    try:
+        return datetime.date.fromisoformat(given) if given else datetime.date.today()
+    except ValueError:
+        said = texts.say("both", "bad_value", source=DATE, name="date", value=given, expected="YYYY-MM-DD")
+        raise pytest.UsageError(said) from None
 
 
 class Files:
@@ -22,7 +38,7 @@ class Files:
     def __init__(self, root: str, source: str) -> None:
         self.root = root
         self.source = source
-        self.date = datetime.date.today()
+        self.date = day()
         self.folders: dict[str, RunFolder] = {}
         self.problems: list[str] = []
         """What could not be written after the start: said in the summary, because the verdicts stand without it."""

@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
 
-from pytest_greta.catalogue import backends, cases, faults, models, plugin, selftest
+from pytest_greta.catalogue import backends, cases, faults, models, plugin, remote, selftest
 
 TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {**plugin.TEXTS, **cases.TEXTS, **models.TEXTS, **backends.TEXTS, **faults.TEXTS, **selftest.TEXTS}
+    {
+        **plugin.TEXTS,
+        **cases.TEXTS,
+        **models.TEXTS,
+        **backends.TEXTS,
+        **faults.TEXTS,
+        **selftest.TEXTS,
+        **remote.TEXTS,
+    }
 )
 
 

@@ -11,12 +11,12 @@ import pytest
 from pytest_greta import catalogue, texts
 from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
 from pytest_greta.cases.model import CaseError, Where
-from pytest_greta.catalogue import backends, cases, faults, models, plugin, selftest
+from pytest_greta.catalogue import backends, cases, faults, models, plugin, remote, selftest
 from pytest_greta.engine.store import ModelError
 from pytest_greta.faults.kinds import KINDS
 from pytest_greta.texts import TEXTS, Text, as_text, chain, join, say, text
 
-DOMAINS = (plugin, cases, models, backends, faults, selftest)
+DOMAINS = (plugin, cases, models, backends, faults, selftest, remote)
 PACKAGE = Path(texts.__file__).parent
 PAIRS = Path(catalogue.__file__).parent
 SOURCE = "\n".join(p.read_text("utf-8") for p in PACKAGE.rglob("*.py") if PAIRS not in p.parents)
@@ -26,9 +26,10 @@ BUILT = r"schema\.(string|integer|number|array|object|minimum|exclusiveMinimum|m
 BUILT += r"|folder|to_pull|ready|absent|wrong|built_in)"
 BUILT += r"|selftest\.(kind|runs|found|stage|layer|scenario|model|alarms|suspects|rho|variant|share|below|above|rule"
 BUILT += r"|faults_found|false_alarms|rule_(greta|logits|close)|odd_(missed|misplaced|not_planted|alarm|error))"
+BUILT += r"|remote\.((running|ended|lost)_state|code_[0-3])"
 BUILT += rf"|fault\.({'|'.join(KINDS)})(\.magnitude)?"
-"""Keys that the code puts together: of JSON Schema's words, of what ``greta model`` says, of a study's headings, and of
-each kind of fault."""
+"""Keys that the code puts together: of JSON Schema's words, of what ``greta model`` says, of a study's headings, of a
+remote run's states, and of each kind of fault."""
 
 ALIKE = {"or", "and"}
 
