@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -14,6 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+GATE = """\
+import pathlib, time
+
+def pytest_runtest_setup(item):
+    while not (pathlib.Path.home() / "open").exists():
+        time.sleep(0.05)
+"""
+"""A plugin on the host, for --pytest-args="-p gate": no test begins before the gate is open."""
 
 
 def free_port() -> int:
@@ -59,7 +69,8 @@ class Server:
         public = key(self.folder / "host")
         (self.folder / "known").write_text(f"[127.0.0.1]:{self.port} {public}")
         kept = {k: v for k, v in os.environ.items() if k in ("GRETA_CACHE", "OMP_NUM_THREADS")}
-        environ = {**kept, "HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+        environ = {**kept, "HOME": str(self.home), "PYTHONPATH": f"{ROOT}:{self.folder}"}
+        (self.folder / "gate.py").write_text(GATE)
         if "GRETA_CACHE" not in environ:
             environ["GRETA_CACHE"] = str(Path.home() / ".cache/pytest-greta")
         lines = [
@@ -127,6 +138,14 @@ class Server:
         env = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
         command = self.words(action, *words, **how)
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+    @contextlib.contextmanager
+    def open_gate(self) -> Iterator[None]:
+        (self.home / "open").touch()
+        try:
+            yield
+        finally:
+            (self.home / "open").unlink()
 
     def runs(self) -> list[Path]:
         return sorted((self.home / ".greta-remote/runs").iterdir())
