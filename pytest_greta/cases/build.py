@@ -62,8 +62,10 @@ def inject_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     if "stage" in kind.uses and stage is not None and stage not in kind.stages:
         yield "stage", text("case.fault_stage", fault=fault, stage=stage, stages=one_of(kind.stages))
     if kind.choices and values.get("magnitude", kind.magnitude) not in kind.choices:
-        choices = one_of(f"{c:g}" for c in kind.choices)
-        yield "magnitude", text("case.fault_choice", fault=fault, choices=choices, got=f"{values['magnitude']:g}")
+        choices, got = [f"{c:g}" for c in kind.choices], f"{values['magnitude']:g}"
+        whole = text("case.fault_whole", fault=fault, got=got)
+        known = text("case.fault_choice", fault=fault, choices=one_of(choices), got=got)
+        yield "magnitude", whole if len(choices) == 1 else known
     elif values.get("magnitude") == 0:
         yield "magnitude", text("case.fault_of_nothing", usual=f"{kind.magnitude:g}")
 

@@ -184,6 +184,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a fault of magnitude 0 changes nothing; the usual one is {usual}",
         "un fallo de magnitud 0 no cambia nada; lo usual es {usual}",
     ),
+    "case.fault_whole": (
+        "fault {fault} is there or not, got magnitude {got}: leave the key out",
+        "el fallo {fault} está o no está, se obtuvo magnitud {got}: quite la clave",
+    ),
     "case.fault_choice": (
         "fault {fault} knows the magnitudes {choices}, got {got}",
         "el fallo {fault} conoce las magnitudes {choices}, se obtuvo {got}",

@@ -47,6 +47,8 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 _TURNED = ("q_rope", "k_rope")
 _ATTENTION = ("lse", "attn_out")
 _IN_KERNEL = ("head", "position")
+_ONE = (1,)
+"""The choices of a kind that is there or not."""
 
 _ALL = (
     Kind(
@@ -69,7 +71,7 @@ _ALL = (
         ("stage", "position"),
         ("x_in", "attn_norm", "ffn_norm", "final_norm"),
     ),
-    Kind("qk_norm", "engine", 1, _REAL, (), "tt-mlir 9042", ("stage", "position"), ("q_norm", "k_norm")),
+    Kind("qk_norm", "engine", 1, _REAL, (), "tt-mlir 9042", ("stage", "position"), ("q_norm", "k_norm"), _ONE),
     Kind("gemm_prec", "engine", 8, _REAL, (), "aprender 3483", ("stage", "position"), _PROJECTIONS),
     Kind(
         "rope_pos",
@@ -102,7 +104,7 @@ _ALL = (
         choices=(-1, 1, 2),
     ),
     Kind("kv_slot", "argument", 1, _REAL, ("kv_write",), "vllm 47056, transformers 37574", ("position",)),
-    Kind("kv_stale", "kernel", 1, _REAL, _ATTENTION, "mlx-lm 1109, vllm-mlx 775", _IN_KERNEL),
+    Kind("kv_stale", "kernel", 1, _REAL, _ATTENTION, "mlx-lm 1109, vllm-mlx 775", _IN_KERNEL, choices=_ONE),
     Kind(
         "kv_scale",
         "kernel",
@@ -123,6 +125,7 @@ _ALL = (
         "GRETA B3.64",
         ("stage", "position"),
         ("kv_write", "x_in"),
+        _ONE,
         elsewhere={"x_in": "engine"},
     ),
     Kind("layer_base", "kernel", -1, _REAL, _ATTENTION, "GRETA B3.20-25", _IN_KERNEL),
@@ -130,7 +133,7 @@ _ALL = (
     Kind("gqa_map", "argument", 1, _REAL, _ATTENTION, "LMCache 3092", ("head",)),
     Kind("tile_walk", "kernel", 1, _MISALIGNED, ("attn_out",), "ik_llama 2031, tt-metal 22096", _IN_KERNEL),
     Kind("kv_len", "argument", -1, _MISALIGNED, ("lse",), "GRETA B3.19, executorch 2689"),
-    Kind("causal_align", "kernel", 1, _MISALIGNED, ("lse",), "gpt-neox 1178", _IN_KERNEL),
+    Kind("causal_align", "kernel", 1, _MISALIGNED, ("lse",), "gpt-neox 1178", _IN_KERNEL, choices=_ONE),
     Kind("window", "kernel", 1, _MISALIGNED, ("lse",), "transformers 39408", _IN_KERNEL),
     Kind("qk_scale", "argument", 1, _MISALIGNED, ("lse",), "vllm-plugin-FL 400", ("head",)),
     Kind("score_mod", "kernel", 1, _MISALIGNED, ("lse",), "flashinfer 350", _IN_KERNEL, choices=(1, 2)),
@@ -142,9 +145,19 @@ _ALL = (
         _ATTENTION,
         "flash-attention 1217, rocm-libraries 12229",
         _IN_KERNEL,
+        choices=_ONE,
     ),
     Kind("tile_quant", "kernel", 32, "STRUCTURAL_DRIFT", ("attn_out",), "sglang 25790", _IN_KERNEL),
-    Kind("tail_nan", "kernel", 1, _MISALIGNED, ("attn_out",), "flash-attention 1745, vllm 43961", _IN_KERNEL),
+    Kind(
+        "tail_nan",
+        "kernel",
+        1,
+        _MISALIGNED,
+        ("attn_out",),
+        "flash-attention 1745, vllm 43961",
+        _IN_KERNEL,
+        choices=_ONE,
+    ),
     Kind(
         "gain",
         "engine",

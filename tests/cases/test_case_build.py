@@ -36,7 +36,7 @@ cases:
     layers: [2, 0]
     backend: {prefill: cpu, decode: {library: ./x.so}}
     schedule: {decode: {tile: 64, splits: 2}}
-    inject: {fault: split_merge, phase: both, layer: 3, magnitude: 1e-3, position: 4, head: 1}
+    inject: {fault: window, phase: both, layer: 3, magnitude: 1e-3, position: 4, head: 1}
     marks: [slow, gpu]
     timeout: 1.5
   - {id: second, random_tokens: 8}
@@ -56,7 +56,7 @@ cases:
         "schedule": {"decode": {"tile": 64, "splits": 2}},
         "timeout": 1.5,
     }
-    assert one.inject == Inject("split_merge", "both", 3, None, 1, 4, 0.001)
+    assert one.inject == Inject("window", "both", 3, None, 1, 4, 0.001)
     assert one.marks == ("slow", "gpu")
     assert (two.settings["seed"], two.marks, two.modes) == (7, ("slow",), ("kv_aligned",))
     assert two.prompt.random_tokens == 8

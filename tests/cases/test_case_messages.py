@@ -128,6 +128,10 @@ LINE_5 = {
         44,
         "key inject.magnitude (case a): fault rope_apply knows the magnitudes -1, 1, 2, got 3",
     ),
+    "inject: {fault: tail_nan, magnitude: 3}": (
+        42,
+        "key inject.magnitude (case a): fault tail_nan is there or not, got magnitude 3: leave the key out",
+    ),
     "inject: {fault: kv_len, magnitude: 0}": (
         40,
         "key inject.magnitude (case a): a fault of magnitude 0 changes nothing; the usual one is -1",
