@@ -102,6 +102,8 @@ def _explained(func: Any, args: argparse.Namespace) -> int:
         for line in error.details:
             print(f"  ssh: {line}", file=sys.stderr)
         return error.code
+    except KeyboardInterrupt:
+        return STOPPED
     except SaidError as error:  # of the cases: begins with file:line, which stays in one piece
         print(f"greta remote: {error.text(args.lang)}", file=sys.stderr)
     except ArtifactError as error:

@@ -23,6 +23,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -88,7 +89,7 @@ def take_lock(how: int) -> int | None:
 
 
 def holder() -> dict[str, Any] | None:
-    """The run that holds the lock: its name, process and start. None: nobody does, whatever the file says."""
+    """The run that holds the lock: its name and start. None: nobody does, whatever the file says."""
     descriptor = take_lock(fcntl.LOCK_SH)
     if descriptor is not None:
         os.close(descriptor)
@@ -96,7 +97,7 @@ def holder() -> dict[str, Any] | None:
     with contextlib.suppress(ValueError):
         found: dict[str, Any] = json.loads(lock_file().read_bytes())
         return found
-    return {"run": "?", "pid": 0, "since": 0.0}  # taken, and its name not yet written
+    return {"run": "?", "since": 0.0}  # taken, and its name not yet written
 
 
 def find(name: str) -> Path:
@@ -143,17 +144,21 @@ def free(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of what goes home, by path."""
+def files(folder: Path) -> list[str]:
+    """What goes home."""
     paths = [folder / "pytest.log", *sorted((folder / "artifacts").rglob("*"))]
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file, by its path."""
     found = {}
-    for path in paths:
-        if path.is_file() and not path.is_symlink():
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            found[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    for name in files(folder):
+        digest = hashlib.sha256()
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        found[name] = digest.hexdigest()
     return found
 
 
@@ -194,16 +199,16 @@ def start(request: dict[str, Any]) -> None:
     folder = root / name
     root.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700)
-    with tarfile.open(fileobj=io.BytesIO(sent)) as tar:
-        for entry in tar:
-            target, file = folder / entry.name, tar.extractfile(entry)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read() if file else b"")
-    (folder / "run.json").write_text(json.dumps(request["asked"]))
-    if request["folder"]:
-        (base() / "runs" / name).symlink_to(folder)
+    try:
+        _unpack(sent, folder, request["asked"])
+        if request["folder"]:
+            (base() / "runs" / name).symlink_to(folder)
+        os.pwrite(held, json.dumps({"run": name, "since": time.time()}).encode(), 0)
+    except OSError:  # a full disk, most likely; nothing of a run that never began is left
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     with (folder / "pytest.log").open("ab") as log:
-        runner = subprocess.Popen(
+        subprocess.Popen(
             [sys.executable, "agent.py", str(held)],
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -212,10 +217,16 @@ def start(request: dict[str, Any]) -> None:
             pass_fds=[held],
             start_new_session=True,
         )
-    content = json.dumps({"run": name, "pid": runner.pid, "since": time.time()}).encode()
-    os.ftruncate(held, 0)
-    os.pwrite(held, content, 0)
     answer({"run": name, "folder": str(folder)})
+
+
+def _unpack(sent: bytes, folder: Path, asked: dict[str, Any]) -> None:
+    with tarfile.open(fileobj=io.BytesIO(sent)) as tar:
+        for entry in tar:
+            target, file = folder / entry.name, tar.extractfile(entry)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read() if file else b"")
+    (folder / "run.json").write_text(json.dumps(asked))
 
 
 def _lock_or_refuse() -> int:
@@ -273,7 +284,7 @@ def fetch(request: dict[str, Any]) -> None:
         now["files"] = sums(folder)
     answer(now)
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for name in sums(folder):  # what is there, not what should be: the other side compares
+        for name in files(folder):  # what is there, not what should be: the other side compares
             tar.add(folder / name, name)
     sys.stdout.buffer.flush()
 

@@ -40,8 +40,8 @@ def judge(fetched: Fetched) -> Judgement:
             found, problems = [], [str(error)]
         results += found
         reasons += [Text(problem, problem) for problem in problems]
-    code = fetched.header["code"]
-    if not results and code in (INTERRUPTED, USAGE_ERROR, NOTHING_COLLECTED):
+    code, total = fetched.header["code"], fetched.header["total"]
+    if not results and (code in (USAGE_ERROR, NOTHING_COLLECTED) or (code == INTERRUPTED and total is None)):
         return Judgement(USAGE, (), (text("remote.not_run", code=code),))
     reasons += _incomplete(fetched, results)
     failed = [result for result in results if result.outcome == "failed"]

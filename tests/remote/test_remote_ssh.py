@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,6 +163,22 @@ def test_a_cut_connection_loses_nothing(server, work):
     assert "3 of 3 probes, 0 failed" in done.stderr
 
 
+def test_ctrl_c_is_for_the_watching_only(server, work):
+    assert server.greta("run", "--cases", "my cases", "--detach", GATED, cwd=work).returncode == 0
+    env = {**os.environ, "PYTHONPATH": str(sshd.ROOT)}
+    greta = subprocess.Popen(server.words("attach"), cwd=work, env=env, stderr=subprocess.PIPE, text=True)
+    assert greta.stderr is not None
+    until(lambda: "probes" in greta.stderr.readline() or "collecting" in greta.stderr.readline())
+    greta.send_signal(signal.SIGINT)
+    _, errors = greta.communicate(timeout=60)
+    assert greta.returncode == 130
+    assert "left; the run goes on there" in flat(errors)
+    name = server.runs()[-1].name
+    assert [line.split()[2] for line in errors.splitlines() if f" --run {name} " in line] == ["attach", "stop"]
+    with server.open_gate():
+        assert server.greta("attach", cwd=work).returncode == 0
+
+
 def test_one_run_at_a_time_and_an_end_to_it(server, work):
     assert server.greta("run", "--cases", "my cases", "--detach", GATED, cwd=work).returncode == 0
     run = server.runs()[-1]
@@ -172,6 +189,7 @@ def test_one_run_at_a_time_and_an_end_to_it(server, work):
     early = server.greta("fetch", "--lang", "en", cwd=work)
     assert early.returncode == 2
     assert f"the run {run.name} is not over" in flat(early.stderr)
+    until((run / "progress").exists)
     stopped = server.greta("stop", "--lang", "en", cwd=work)
     assert stopped.returncode == 0
     assert flat(stopped.stdout).startswith(f"{run.name}: ended, pytest's exit code 2")
@@ -184,8 +202,8 @@ def test_one_run_at_a_time_and_an_end_to_it(server, work):
 def test_a_run_that_died_leaves_no_lock_and_no_verdict(server, work):
     assert server.greta("run", "--cases", "my cases", "--detach", GATED, cwd=work).returncode == 0
     run = server.runs()[-1]
-    until(lambda: len(holders(server)) >= 2)
-    runner = json.loads(next((server.home / ".greta-remote").glob("lock-*")).read_text())["pid"]
+    until((run / "progress").exists)
+    runner = os.getpgid(holders(server)[0])
     os.kill(runner, signal.SIGKILL)
     locked = server.greta("run", "--cases", "my cases", cwd=work)
     assert locked.returncode == 2, "pytest itself still runs"
@@ -290,3 +308,23 @@ def test_a_disk_that_fills_up_on_the_way(server, work, small_disk):
     assert done.returncode == 3, done.stdout + done.stderr
     assert "is full" in flat(done.stdout)
     assert done.stdout.endswith("INCONCLUSIVE: no verdict without evidence\n")
+
+
+def test_workers_of_xdist_over_ssh(server, work, tmp_path):
+    """The way of docs/remote.md that pytest-xdist goes. Its ssh takes no path with a space."""
+    (tmp_path / "config").write_text(server.config.read_text())
+    (tmp_path / "cases").mkdir()
+    case = "  - {id: a, model: synthetic, layers: [0], prompt: Hi, mode: [as_designed, kv_aligned]}\n"
+    (tmp_path / "cases/a.greta.yaml").write_text("suite: spread\ncases:\n" + case)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    tx = f"ssh=node//ssh_config=config//python={sys.executable}//chdir={tmp_path}/far"
+    cases = f"{tmp_path}/cases"
+    words = ["-d", "--tx", tx, f"--rsyncdir={cases}", cases, "--greta-artifacts=out"]
+    env = {**os.environ, "PYTHONPATH": str(sshd.ROOT)}
+    command = [sys.executable, "-m", "pytest", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    (results,) = (tmp_path / "out").glob("*/spread/results.jsonl")
+    assert {json.loads(line)["worker"] for line in results.read_text().splitlines()} == {"gw0"}
+    assert (tmp_path / "far/cases/a.greta.yaml").exists()
