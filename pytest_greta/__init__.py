@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_greta.api import Model, Run, load_model, probe
+    from pytest_greta.recorder import Recorder
     from pytest_greta.verdict import FirstFailure, Verdict
 
-__all__ = ["FirstFailure", "Model", "Run", "Verdict", "__version__", "load_model", "probe"]
+__all__ = ["FirstFailure", "Model", "Recorder", "Run", "Verdict", "__version__", "load_model", "probe"]
 
 _HOME = {
     "Model": "api",
     "Run": "api",
     "load_model": "api",
     "probe": "api",
+    "Recorder": "recorder",
     "Verdict": "verdict",
     "FirstFailure": "verdict",
 }

@@ -5,7 +5,7 @@ Pure over ``TraceFile``; the decision itself is that of a live run (``decide.py`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytest_greta.checks.result import ByteCheck, Difference, StageCheck
 from pytest_greta.checks.run import examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned, inconclusive
 from pytest_greta.engine.scales import with_cache_scales
-from pytest_greta.engine.spec import ModelSource, decoder_stages
+from pytest_greta.engine.spec import ModelSource, StageSpec, decoder_stages
 from pytest_greta.result import ProbeResult, from_plain
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.reading import Row, TraceFile
@@ -253,20 +253,28 @@ def _anew(found: TraceFile, trace: Trace | None, source: ModelSource) -> tuple[l
     """Every check from the arrays and the model, or why that cannot be."""
     if trace is None:
         return [], [Breach("no_sidecar", {"path": found.path.name})]
-    recorded = str(trace.facts.get("weights", ""))
-    if recorded != source.origin:
-        return [], [Breach("other_weights", {"recorded": recorded, "given": source.origin})]
+    weights = str(trace.facts.get("weights", ""))
+    if weights != source.origin:
+        return [], [Breach("other_weights", {"recorded": weights, "given": source.origin})]
     declared = found.header.get("roundings") or {}
     try:
-        numerics: dict[str, Numerics] = {phase: from_plain(Numerics, declared.get(phase, {})) for phase in PHASES}
+        numerics = {name: from_plain(Numerics, declared.get(name, {})) for name in (*PHASES, "model")}
     except BackendError as error:
         return [], [Breach("unreadable", {"where": f"{found.path}: roundings", "error": str(error)})]
+    stages = _recorded_stages(decoder_stages(source.config), trace.facts.get("recorded"))
     try:
-        examined = examine(trace, source, decoder_stages(source.config), numerics)
+        examined = examine(trace, source, stages, numerics, numerics["model"])
     except ValueError as error:
         return [], [Breach("unreadable", {"where": str(found.path.with_suffix(".safetensors")), "error": str(error)})]
     missing = [Breach("stage_missing", {"path": m.path, "layer": m.layer, "stage": m.stage}) for m in examined.missing]
     return list(examined.checks), missing[:_SHOWN]
+
+
+def _recorded_stages(stages: Sequence[StageSpec], recorded: Sequence[str] | None) -> list[StageSpec]:
+    """All, but of a recorder's trace those that the other engine gave with what they were made from."""
+    if recorded is None:
+        return list(stages)
+    return [s for s in stages if s.stage in recorded and (set(s.inputs) <= set(recorded) or s.stage == "x_in")]
 
 
 def _evidence(

@@ -344,7 +344,8 @@ def _first_failure(
     pattern = of_stage(same, main, checks)
     causes = likely_causes(culprit.stage, culprit.cause, [p.key for p in pattern])
     if culprit.stage in ATTENTION_STAGES:
-        causes = (*causes, *_who(culprit.layer, wrong))
+        asked = any(c.path == "aligned" and c.layer == culprit.layer for c in checks)
+        causes = (*causes, *(_who(culprit.layer, wrong) if asked else ()))
     worst = max(same, key=lambda c: c.rho)
     phase = "both" if len(phases) == 2 else phases.pop()
     shown = differing(compared, culprit.layer, culprit.stage, phase)

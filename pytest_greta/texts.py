@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
 
-from pytest_greta.catalogue import backends, cases, faults, models, plugin, remote, selftest
+from pytest_greta.catalogue import backends, cases, faults, models, plugin, recorder, remote, selftest
 
 TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -23,6 +23,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         **faults.TEXTS,
         **selftest.TEXTS,
         **remote.TEXTS,
+        **recorder.TEXTS,
     }
 )
 

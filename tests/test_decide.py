@@ -128,10 +128,17 @@ def test_the_phase_is_that_of_the_wrong_paths(paths, phase):
     ],
 )
 def test_the_aligned_call_says_who_is_to_blame(paths, who):
-    failure = decide_kv_aligned(with_wrong(*(check("lse", 7.0, path=p) for p in paths)), [], EVIDENCE).first_failure
+    checks = [check("lse", 7.0 if p in paths else 0.5, path=p) for p in ("full", "prefix", "decode", "aligned")]
+    failure = decide_kv_aligned(with_wrong(*checks), [], EVIDENCE).first_failure
     assert failure is not None
     assert who in failure.causes
     assert len([c for c in failure.causes if c.startswith("who.")]) == 1
+
+
+def test_nobody_is_blamed_where_the_aligned_call_was_not_made():
+    failure = decide_kv_aligned(with_wrong(check("lse", 7.0, path="decode")), [], EVIDENCE).first_failure
+    assert failure is not None
+    assert not [c for c in failure.causes if c.startswith("who.")]
 
 
 def test_only_the_aligned_call_wrong_is_the_harness():

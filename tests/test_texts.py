@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import string
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
 from pytest_greta import catalogue, texts
 from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
 from pytest_greta.cases.model import CaseError, Where
-from pytest_greta.catalogue import backends, cases, faults, models, plugin, remote, selftest
 from pytest_greta.engine.store import ModelError
 from pytest_greta.faults.kinds import KINDS
 from pytest_greta.texts import TEXTS, Text, as_text, chain, join, say, text
 
-DOMAINS = (plugin, cases, models, backends, faults, selftest, remote)
+DOMAINS = tuple(import_module(f"{catalogue.__name__}.{found.name}") for found in iter_modules(catalogue.__path__))
 PACKAGE = Path(texts.__file__).parent
 PAIRS = Path(catalogue.__file__).parent
 SOURCE = "\n".join(p.read_text("utf-8") for p in PACKAGE.rglob("*.py") if PAIRS not in p.parents)
