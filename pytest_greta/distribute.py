@@ -140,7 +140,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
-        from pytest_greta.nodes import failure_repr
+        from pytest_greta.nodes import failure_repr, properties
         from pytest_greta.report.failure import failure_text
         from pytest_greta.result import to_plain
 
@@ -151,6 +151,7 @@ class Controller:
             text = failure_text(result, settings_.lang(self.config))
             report.longrepr = failure_repr(text, file, int(line))
             report.location = (file, int(line) - 1, f"{result.case}::{result.probe}")  # the head of the failure
+            _tell_junit(self.config, report, properties(result))
             vars(report).update(greta=[to_plain(result)], greta_case=True)
 
     def _reason(self, worker: str) -> texts.Text:
@@ -164,6 +165,15 @@ class Controller:
     def pytest_unconfigure(self) -> None:
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _tell_junit(config: pytest.Config, report: pytest.TestReport, properties: Sequence[tuple[str, Any]]) -> None:
+    """JUnit's writer takes a test's properties from its teardown, and a crashed one has none."""
+    from _pytest.junitxml import xml_key
+
+    if (xml := config.stash.get(xml_key, None)) is not None:
+        for name, value in properties:
+            xml.node_reporter(report).add_property(name, str(value))
 
 
 def _scratch(config: pytest.Config) -> Path | None:

@@ -15,6 +15,7 @@ from pytest_greta.cases.model import MODES
 TRACE_LEVELS = ("off", "stats", "full")
 LANGS = ("both", "es", "en")
 CANARIES = ("auto", "on", "off")
+REPORTS = ("github", "gitlab")
 REQUIRABLE = ("model", "library", "device", "extra")
 
 
@@ -65,6 +66,13 @@ def require(value: str) -> frozenset[str]:
     if not parts <= {*REQUIRABLE, "all"}:
         raise ValueError(",".join([*REQUIRABLE, "all"]))
     return frozenset(REQUIRABLE) if "all" in parts else frozenset(parts)
+
+
+def reports(value: str) -> tuple[str, ...]:
+    parts = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
+    if not set(parts) <= set(REPORTS):
+        raise ValueError(",".join(REPORTS))
+    return parts
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "artifacts", "folder for reports, logs and traces; without it nothing is written", text, "DIR", is_path=True
+    ),
+    Option(
+        "report",
+        "reports beside the Markdown, TSV and JSONL of --greta-artifacts: github,gitlab",
+        reports,
+        "LIST",
+        default=(),
     ),
     Option("lang", "language of the reports: both, es or en", one_of(*LANGS), "LANG", default="both"),
     Option(

@@ -48,6 +48,9 @@ class Session:
         self.awaited: list[str] = []
         """Node ids of what was to be run, ordinary tests included."""
         self.reached: set[str] = set()
+        self.commands: list[str] = []
+        """Lines for a forge that reads the output."""
+        self.ci_problems: list[str] = []
 
     def begin(self, suites: Iterable[str]) -> None:
         """Cases will run. Raises ``pytest.UsageError`` for a wrong setting or a folder that cannot be written."""
@@ -111,10 +114,22 @@ class Session:
             self._add_not_reached(missed)
         if self.files is not None:
             self.files.finish(self.results, settings_.lang(self.config))
+        if self.results:
+            self._report_to_ci()
         empty = bool(self.outcomes) and all(outcome == "not_run" for outcome in self.outcomes)
         if empty and session.exitstatus == pytest.ExitCode.OK and not settings_.read(self.config)["allow_empty"]:
             self.nothing_ran = True
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _report_to_ci(self) -> None:
+        """What ``--greta-report`` asks for, for a forge's own pages."""
+        settings = settings_.read(self.config)
+        if settings["report"]:
+            from pytest_greta.ci import publish
+
+            root = self.files.root if self.files is not None else None
+            base = self.config.invocation_params.dir
+            self.commands, self.ci_problems = publish(settings["report"], self.results, settings["lang"], base, root)
 
     def _add_not_reached(self, nodeids: list[str]) -> None:
         from dataclasses import replace
@@ -132,6 +147,9 @@ class Session:
             self.files.append([row for row in rows if row.suite in self.files.folders])
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        for command in self.commands:  # whatever the verbosity: a program reads them
+            terminalreporter.ensure_newline()
+            terminalreporter.write_line(command)
         spoken = any(result.outcome != "passed" for result in self.results)
         if not self.results or (self.config.option.verbose < 0 and not spoken):
             return
@@ -146,7 +164,7 @@ class Session:
         for folder in self.files.folders.values() if self.files is not None else ():
             for line in texts.say(lang, "written", path=os.path.relpath(folder.path)).splitlines():
                 terminalreporter.write_line(line)
-        for problem in self.files.problems if self.files is not None else ():
+        for problem in [*(self.files.problems if self.files is not None else ()), *self.ci_problems]:
             for line in problem.splitlines():
                 terminalreporter.write_line(line, red=True)
         missed = sum(result.not_run_kind == NOT_REACHED for result in self.results)

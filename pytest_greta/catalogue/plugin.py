@@ -20,6 +20,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "unsupported": ("unsupported {feature}", "no admite {feature}"),
     "unsupported_why": ("unsupported {feature} ({message})", "no admite {feature} ({message})"),
+    "ci.no_summary": (
+        "--greta-report github: {variable} is not set, so there is no step summary; GitHub Actions sets it",
+        "--greta-report github: {variable} no está definida, así que no hay resumen del paso; GitHub Actions la define",
+    ),
+    "ci.unwritable": (
+        "--greta-report {report}: {path}: {error}",
+        "--greta-report {report}: no se pudo escribir {path}: {error}",
+    ),
     "nothing_ran": (
         "no selected case was run: exit code 1 (--greta-allow-empty makes it 0)",
         "no se ejecutó ningún caso seleccionado: código de salida 1 (--greta-allow-empty lo hace 0)",

@@ -179,3 +179,14 @@ def test_checked_only(block):
             from pytest_greta.cli import build_parser
 
             build_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in blocks(ROOT / "docs/ci.md") if "file" in b.attributes], ids=lambda b: b.id
+)
+def test_workflows_are_yaml_and_their_options_exist(block: Block) -> None:
+    import yaml
+
+    assert isinstance(yaml.safe_load(block.text), dict)
+    known = {option.flag for option in OPTIONS}
+    assert set(re.findall(r"--greta-[a-z-]+", block.text)) <= known
