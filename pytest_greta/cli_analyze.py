@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from pytest_greta.engine.spec import ModelSource
     from pytest_greta.result import ProbeResult
     from pytest_greta.trace.reading import TraceFile
+    from pytest_greta.verdict import Breach
 
 PASSED, MISMATCH, USAGE, INCONCLUSIVE = 0, 1, 2, 3
 PATTERN = "*_trace.jsonl"
+LINEAGE = ("*.jsonl", "*.jsonl.gz")
+"""GRETA's own files are known by what is in them."""
+_REMARKS = 20
+"""Remarks that are printed; the rest is counted."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,17 +65,22 @@ def _analyze(args: argparse.Namespace) -> int:
         source = None if args.model is None else load_source(args.model)
     except (ModelError, ModelMissing) as error:
         return _usage([clean(line) for line in error.said.lines(lang)])
-    results, skipped = _judge(args.traces_dir, args.mode, source)
+    lineage = _lineage_files(args.traces_dir)
+    results, skipped, remarks = _judge(args.traces_dir, args.mode, source, lineage)
     code = exit_code(results)
     notes = prose("analyze.scope" if source is None else "analyze.scope_model", lang)
     if skipped:
         notes += prose("analyze.skipped", lang, count=skipped)
+    for name, remark in remarks[:_REMARKS]:
+        notes += [f"{clean(name)}: {text}" for text in prose(f"breach.{remark.key}", lang, **_cleaned(remark))]
+    if len(remarks) > _REMARKS:
+        notes += prose("failure.more", lang, count=len(remarks) - _REMARKS)
     try:
         _write(args, results, notes, code)
     except ArtifactError as error:
         return _usage([str(error)])
     written = f"{say('analyze.written', lang)}: {clean(str(args.output))}"
-    if any(args.traces_dir.glob(PATTERN)):
+    if lineage or any(args.traces_dir.glob(PATTERN)):
         print("\n".join([summary(results, lang=lang), "", *notes, written]))
     else:  # nothing was judged: no table of nothing
         print("\n".join([*prose("breach.no_records", lang, path=clean(str(args.traces_dir))), written]))
@@ -87,16 +97,33 @@ def exit_code(results: list[ProbeResult]) -> int:
     return PASSED if statuses == {PASS} else INCONCLUSIVE
 
 
-def _judge(folder: Path, mode: str, source: ModelSource | None) -> tuple[list[ProbeResult], int]:
-    """Results, and how many traces of the other mode were left out."""
+def _lineage_files(folder: Path) -> list[Path]:
+    """GRETA's, those of a prefill first: a decode record then finds its counterpart at once."""
+    from pytest_greta.lineage.folder import is_lineage
+
+    found = {path for pattern in LINEAGE for path in folder.glob(pattern) if path.is_file() and is_lineage(path)}
+    return sorted(found, key=lambda path: ("prefill" not in path.name, path.name))
+
+
+def _cleaned(remark: Breach) -> dict[str, Any]:
+    from pytest_greta.report.text import clean
+
+    return {name: clean(value) if isinstance(value, str) else value for name, value in remark.values.items()}
+
+
+def _judge(
+    folder: Path, mode: str, source: ModelSource | None, lineage: list[Path]
+) -> tuple[list[ProbeResult], int, list[tuple[str, Breach]]]:
+    """Results, how many traces of the other mode were left out, and remarks on GRETA's own traces by prompt."""
     from pytest_greta.analysis import failed_file, judge_file
+    from pytest_greta.lineage.folder import judge_files
     from pytest_greta.trace.reading import read_trace
     from pytest_greta.trace.sidecar import TraceError
     from pytest_greta.verdict import Breach
 
     results: list[ProbeResult] = []
     files: list[TraceFile] = []
-    for path in sorted(folder.glob(PATTERN)):
+    for path in sorted(set(folder.glob(PATTERN)) - set(lineage)):
         try:
             files.append(read_trace(path))
         except TraceError as error:
@@ -111,9 +138,11 @@ def _judge(folder: Path, mode: str, source: ModelSource | None) -> tuple[list[Pr
             where = found.path.with_suffix(".safetensors").name
             breach = Breach("unreadable", {"where": where, "error": str(error)})
             results.append(failed_file(found.path.name, mode, breach))
+    old, remarks = judge_files(lineage, mode, folder.resolve().name)
+    results += old
     if not results:
         results.append(failed_file(folder.name or str(folder), mode, Breach("no_records", {"path": str(folder)})))
-    return results, len(files) - len(chosen)
+    return results, len(files) - len(chosen), remarks
 
 
 def _of_mode(files: list[TraceFile], mode: str) -> list[TraceFile]:

@@ -246,6 +246,66 @@ CATALOGUE: dict[str, str] = {
         "{path} has no .safetensors sidecar: only a trace written with --greta-trace full can be checked anew"
     ),
     "breach.other_weights": "the trace was recorded with the weights {recorded}, the model given has {given}",
+    "breach.line_long": "{where}: the line is longer than {limit} bytes; it is left out",
+    "breach.file_cut": "{where}: the file cannot be read further: {error}",
+    "breach.line_object": "{where}: not a JSON object",
+    "breach.line_json": "{where}: not JSON: {error}",
+    "breach.line_twice": "{where}: the key {name} stands twice",
+    "breach.line_event": "{where}: the event {event} is none of GRETA's",
+    "breach.line_phase": "{where}: phase is {found}; prefill.. or decode.. expected",
+    "breach.line_text": "{where}: {name} is {found}; a text expected",
+    "breach.line_whole": "{where}: {name} is {found}; a whole number in its range expected",
+    "breach.line_number": "{where}: {name} is {found}; a number expected",
+    "breach.line_numbers": "{where}: {name} is {found}; a list of numbers expected",
+    "breach.line_prompts": "{where}: more than {limit} prompts; split the folder",
+    "breach.lines_more": "{where} and perhaps later lines could not be read either",
+    "breach.records_disagree": (
+        "{count} records disagree with an earlier one of the same place, the first: {point}, layer {layer}, {phase}, "
+        "position {position}"
+    ),
+    "breach.too_many_waiting": (
+        "{count} records were not kept, too many wait for a counterpart; the first: {point}, layer {layer}, {phase}"
+    ),
+    "breach.other_logical_token": (
+        "{count} not paired, another logical token (logical_tok_idx); the first: {point}, layer {layer}, {phase}, "
+        "position {position}"
+    ),
+    "breach.dead_on_both": (
+        "{count} rows are zero or constant in both phases, the first: {point}, layer {layer}, {phase}, position "
+        "{position}"
+    ),
+    "breach.hash_against_sample": (
+        "{count} pairs have equal hashes and other values, so one of the two is wrong; the first: {point}, layer "
+        "{layer}, {phase}, position {position}"
+    ),
+    "breach.unpaired_position": (
+        "{count} not paired, positions differ; the first: {point}, layer {layer}, {phase} at position {position}, "
+        "prefill at {other}"
+    ),
+    "breach.unpaired_point": (
+        "{count} not paired, no prefill record of the same form, point and layer; the first: {point}, layer {layer}, "
+        "{phase}, position {position}"
+    ),
+    "breach.left_prefill": (
+        "{count} prefill records without a decode record at their position; the first: {point}, layer {layer}, "
+        "{phase}, position {position}"
+    ),
+    "breach.unknown_points": "{count} records of points unknown here, outside the verdict: {names}",
+    "breach.hash_scope": (
+        "equal hashes say that the first {words} elements of a row are equal, of rows of up to {width}, and no more"
+    ),
+    "breach.no_reference": (
+        "values differ and there is no reference to judge them by: first at {stage}, layer {layer}, position "
+        "{position}, |d| up to {apart} in what was printed; a trace of --greta-trace full and --model can be judged"
+    ),
+    "breach.phase_missing": "no record of the phase {phase}",
+    "breach.no_attention": "no stage after the attention was compared",
+    "breach.printed_only": "{count} pairs have no hash: printed values that are equal do not show equal bytes",
+    "breach.hash_narrow": (
+        "hashes cover {words} elements, the rows are wider or of unknown width, and at position {position} no equal "
+        "logits vouch for the rest"
+    ),
+    "breach.same_run": "every pair is the same record in all but its phase: the same run twice?",
     "breach.nothing_compared": "nothing was compared",
     "breach.harness": (
         "layer {layer}, stage {stage}: only the harness's own call of the kernel is wrong; both runs are right"
@@ -296,6 +356,8 @@ CATALOGUE: dict[str, str] = {
         "the attention rounds more than is declared: another accumulator, another type of P or V, or a small gain"
     ),
     "cause.as_designed": "rounding: the two phases run different kernels, and drift travels from there on",
+    "cause.other_token": "the two phases were given another token at this position",
+    "cause.constant_row": "the row is one constant value on one path only: it was never computed",
     "cause.shape": "the two paths give rows of different shapes",
     "cause.not_finite": "a value is not finite: an overflow, or memory that was never written",
     "cause.library_not_finite": "the library returned NaN or inf",

@@ -260,6 +260,67 @@ CATALOGUE: dict[str, str] = {
         "nuevo"
     ),
     "breach.other_weights": "la traza se grabó con los pesos {recorded}; el modelo indicado tiene {given}",
+    "breach.line_long": "{where}: la línea supera {limit} bytes; se omite",
+    "breach.file_cut": "{where}: el archivo no se puede seguir leyendo: {error}",
+    "breach.line_object": "{where}: no es un objeto JSON",
+    "breach.line_json": "{where}: no es JSON: {error}",
+    "breach.line_twice": "{where}: la clave {name} está dos veces",
+    "breach.line_event": "{where}: el evento {event} no es ninguno de los de GRETA",
+    "breach.line_phase": "{where}: phase es {found}; se esperaba prefill.. o decode..",
+    "breach.line_text": "{where}: {name} es {found}; se esperaba un texto",
+    "breach.line_whole": "{where}: {name} es {found}; se esperaba un entero dentro de su rango",
+    "breach.line_number": "{where}: {name} es {found}; se esperaba un número",
+    "breach.line_numbers": "{where}: {name} es {found}; se esperaba una lista de números",
+    "breach.line_prompts": "{where}: más de {limit} prompts; divida la carpeta",
+    "breach.lines_more": "{where} y quizá líneas posteriores tampoco se pudieron leer",
+    "breach.records_disagree": (
+        "{count} registros contradicen a uno anterior del mismo lugar; el primero: {point}, capa {layer}, {phase}, "
+        "posición {position}"
+    ),
+    "breach.too_many_waiting": (
+        "{count} registros no se guardaron, demasiados esperan contraparte; el primero: {point}, capa {layer}, {phase}"
+    ),
+    "breach.other_logical_token": (
+        "{count} sin emparejar, otro token lógico (logical_tok_idx); el primero: {point}, capa {layer}, {phase}, "
+        "posición {position}"
+    ),
+    "breach.dead_on_both": (
+        "{count} filas son cero o constantes en ambas fases; la primera: {point}, capa {layer}, {phase}, posición "
+        "{position}"
+    ),
+    "breach.hash_against_sample": (
+        "{count} pares tienen hashes iguales y otros valores, así que uno de los dos es erróneo; el primero: {point}, "
+        "capa {layer}, {phase}, posición {position}"
+    ),
+    "breach.unpaired_position": (
+        "{count} sin emparejar, las posiciones difieren; el primero: {point}, capa {layer}, {phase} en la posición "
+        "{position}, prefill en {other}"
+    ),
+    "breach.unpaired_point": (
+        "{count} sin emparejar, no hay registro de prefill de la misma forma, punto y capa; el primero: {point}, capa "
+        "{layer}, {phase}, posición {position}"
+    ),
+    "breach.left_prefill": (
+        "{count} registros de prefill sin registro de decode en su posición; el primero: {point}, capa {layer}, "
+        "{phase}, posición {position}"
+    ),
+    "breach.unknown_points": "{count} registros de puntos desconocidos aquí, fuera del veredicto: {names}",
+    "breach.hash_scope": (
+        "hashes iguales dicen que los primeros {words} elementos de una fila son iguales, de filas de hasta {width}, "
+        "y nada más"
+    ),
+    "breach.no_reference": (
+        "los valores difieren y no hay referencia con que juzgarlos: primero en {stage}, capa {layer}, posición "
+        "{position}, |d| hasta {apart} en lo impreso; una traza de --greta-trace full con --model sí se puede juzgar"
+    ),
+    "breach.phase_missing": "no hay ningún registro de la fase {phase}",
+    "breach.no_attention": "no se comparó ninguna etapa posterior a la atención",
+    "breach.printed_only": "{count} pares no tienen hash: valores impresos iguales no muestran bytes iguales",
+    "breach.hash_narrow": (
+        "los hashes cubren {words} elementos, las filas son más anchas o de ancho desconocido, y en la posición "
+        "{position} no hay logits iguales que respondan por el resto"
+    ),
+    "breach.same_run": "cada par es el mismo registro salvo la fase: ¿la misma corrida dos veces?",
     "breach.nothing_compared": "no se comparó nada",
     "breach.harness": (
         "capa {layer}, etapa {stage}: falla solo la llamada propia del arnés al kernel; ambas corridas son correctas"
@@ -313,6 +374,8 @@ CATALOGUE: dict[str, str] = {
         "la atención redondea más de lo declarado: otro acumulador, otro tipo de P o de V, o una pequeña ganancia"
     ),
     "cause.as_designed": "redondeo: las dos fases corren kernels distintos, y desde allí el drift se propaga",
+    "cause.other_token": "las dos fases recibieron otro token en esta posición",
+    "cause.constant_row": "la fila es un único valor constante en un solo camino: nunca se calculó",
     "cause.shape": "los dos caminos dan filas de forma distinta",
     "cause.not_finite": "un valor no es finito: un desborde, o memoria que nunca se escribió",
     "cause.library_not_finite": "la biblioteca devolvió NaN o inf",
