@@ -28,10 +28,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_greta.packed import pack, unpack
 from pytest_greta.report.jsonline import json_line
 from pytest_greta.report.messages import prose
 from pytest_greta.report.text import clean
-from pytest_greta.result import ProbeResult, from_plain, to_plain
+from pytest_greta.result import ProbeResult, from_plain
 
 RESULTS = "results.jsonl"
 OPTION = "--greta-artifacts"
@@ -101,7 +102,7 @@ class RunFolder:
         """Add one line to ``results.jsonl``. Only the controller does. Raises ``ArtifactError``."""
         if self.is_worker:
             raise ValueError("results.jsonl belongs to the controller")
-        _append(self.path / RESULTS, json_line(to_plain(result)))
+        _append(self.path / RESULTS, json_line(pack(result)))
 
     @property
     def report_path(self) -> Path:
@@ -170,8 +171,8 @@ def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
         if not line.strip():
             continue
         try:
-            results.append(from_plain(ProbeResult, orjson.loads(line)))
-        except (ValueError, TypeError, AttributeError) as error:
+            results.append(from_plain(ProbeResult, unpack(orjson.loads(line))))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             where = clean(f"{path}:{number}")
             problems.append(_both("breach.unreadable", where=where, error=clean(str(error))))
     return results, problems

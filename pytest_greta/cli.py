@@ -16,7 +16,7 @@ FAILED, BROKEN_PIPE = 1, 128 + 13
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from pytest_greta import cli_analyze, cli_faults, cli_model, cli_remote, cli_selftest
+    from pytest_greta import cli_analyze, cli_faults, cli_model, cli_remote, cli_report, cli_selftest
 
     parser = argparse.ArgumentParser(
         prog="greta",
@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_faults.add_parser(subparsers)
     cli_model.add_parser(subparsers)
     cli_remote.add_parser(subparsers)
+    cli_report.add_parser(subparsers)
     cli_selftest.add_parser(subparsers)
     schema = subparsers.add_parser("schema", help="print the JSON Schema of case files")
     schema.set_defaults(func=_schema)

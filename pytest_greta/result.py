@@ -78,6 +78,8 @@ class ProbeResult:
     environment: Mapping[str, Any] = field(default_factory=dict)
     run_id: str = ""
     worker: str = ""
+    shard: str = ""
+    """``2/3`` where the run was one of several parts (``merge.SHARD``)."""
     seconds: float = 0.0
     schema: int = RESULT_SCHEMA
 

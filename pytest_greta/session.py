@@ -40,6 +40,7 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.run_id = uuid.uuid4().hex[:16]
+        self.shard = ""
         self.results: list[ProbeResult] = []
         self.files: Files | None = None
         self.outcomes: list[str] = []
@@ -54,7 +55,13 @@ class Session:
 
     def begin(self, suites: Iterable[str]) -> None:
         """Cases will run. Raises ``pytest.UsageError`` for a wrong setting or a folder that cannot be written."""
+        from pytest_greta.merge import current_shard
+
         settings = settings_.read(self.config)
+        try:
+            self.shard = current_shard()
+        except ValueError as error:
+            raise pytest.UsageError(texts.say("both", "runs.bad_shard", value=error)) from None
         if settings["artifacts"] is None:
             return
         from pytest_greta.files import Files
@@ -97,7 +104,7 @@ class Session:
         from pytest_greta.result import ProbeResult, from_plain
 
         worker = getattr(report, "worker_id", "")  # set by xdist
-        known = {"run_id": self.run_id, **({"worker": worker} if worker else {})}
+        known = {"run_id": self.run_id, "shard": self.shard, **({"worker": worker} if worker else {})}
         results = [from_plain(ProbeResult, {**data, **known}) for data in plain]
         self.results += results
         if self.files is None:
@@ -138,7 +145,10 @@ class Session:
 
         with_results = {result.suite for result in self.results}
         try:
-            rows = [replace(row, run_id=self.run_id) for row in distribute.not_reached(self.config, nodeids)]
+            rows = [
+                replace(row, run_id=self.run_id, shard=self.shard)
+                for row in distribute.not_reached(self.config, nodeids)
+            ]
         except (CaseError, OSError):  # someone changed the file during the run: what was run still counts
             return
         self.results += rows

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
 
-from pytest_greta.catalogue import backends, cases, faults, models, plugin, recorder, remote, selftest
+from pytest_greta.catalogue import backends, cases, faults, models, plugin, recorder, remote, runs, selftest
 
 TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -24,6 +24,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         **selftest.TEXTS,
         **remote.TEXTS,
         **recorder.TEXTS,
+        **runs.TEXTS,
     }
 )
 

@@ -1,0 +1,132 @@
+"""``greta report --merge`` and ``greta compare``: several runs as one, and one beside another."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_greta import texts
+from pytest_greta.options import LANGS
+
+if TYPE_CHECKING:
+    from pytest_greta.compare import Change
+    from pytest_greta.result import ProbeResult
+
+WIDTH = 80
+USAGE = 2
+LISTED = 200
+"""Lines of one kind on the terminal; the rest is counted."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``report`` and ``compare``; ``args.func(args)`` returns the exit code."""
+    report = subparsers.add_parser(
+        "report", help="shards and hosts into one run / partes y hosts en una sola corrida", allow_abbrev=False
+    )
+    report.add_argument(
+        "--merge", nargs="+", required=True, type=Path, metavar="DIR", help="folders of runs / carpetas de corridas"
+    )
+    report.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the run is written / dónde se escribe la corrida",
+    )
+    report.add_argument("--lang", choices=LANGS, default="both")
+    report.set_defaults(func=_merge)
+    compare = subparsers.add_parser(
+        "compare", help="two runs, worst change first / dos corridas, primero lo que empeoró", allow_abbrev=False
+    )
+    compare.add_argument("before", type=Path, metavar="A", help="folder of the earlier run / carpeta de la primera")
+    compare.add_argument("after", type=Path, metavar="B", help="folder of the later run / carpeta de la segunda")
+    compare.add_argument("--lang", choices=LANGS, default="both")
+    compare.set_defaults(func=_compare)
+
+
+def _merge(args: argparse.Namespace) -> int:
+    import pytest
+
+    from pytest_greta.artifacts import ArtifactError
+    from pytest_greta.files import Files
+    from pytest_greta.merge import INCONCLUSIVE_CODE, PASSED, merge, read
+    from pytest_greta.report.terminal import summary
+
+    try:
+        runs = merge(read(args.merge))
+        files = Files(str(args.output), "--output")
+        for suite in dict.fromkeys(result.suite for result in runs.results):
+            files.folder(suite)
+    except (ArtifactError, pytest.UsageError) as error:
+        print(f"greta report: {error}", file=sys.stderr)
+        return USAGE
+    files.append(runs.results)
+    files.finish(runs.results, args.lang)
+    print(summary(runs.results, lang=args.lang, width=WIDTH))
+    for said in (*runs.notes, *runs.problems):
+        _wrapped("\n".join(said.lines(args.lang)))
+    for problem in files.problems:
+        print(f"greta report: {problem}", file=sys.stderr)
+    for folder in files.folders.values():
+        print(texts.say(args.lang, "written", path=folder.path))
+    return INCONCLUSIVE_CODE if files.problems and runs.code == PASSED else runs.code
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from pytest_greta.artifacts import ArtifactError
+    from pytest_greta.compare import ORDER, compare, exit_code
+    from pytest_greta.merge import INCONCLUSIVE_CODE, PASSED, merge, read
+
+    try:
+        before, after = merge(read([args.before])), merge(read([args.after]))
+    except ArtifactError as error:
+        print(f"greta compare: {error}", file=sys.stderr)
+        return USAGE
+    changes = compare(before.results, after.results)
+    for kind in ORDER:
+        found = [change for change in changes if change.kind == kind]
+        if not found:
+            continue
+        _wrapped(texts.say(args.lang, f"runs.{kind}", count=len(found)))
+        for change in found[:LISTED] if kind != "same" else ():
+            for line in _lines(change):
+                print(line)
+        if kind != "same" and len(found) > LISTED:
+            _wrapped(texts.say(args.lang, "runs.more", count=len(found) - LISTED))
+    problems = before.problems + after.problems
+    for said in (*before.notes, *after.notes, *problems):
+        _wrapped("\n".join(said.lines(args.lang)))
+    code = exit_code(changes)
+    return INCONCLUSIVE_CODE if code == PASSED and problems else code
+
+
+def _lines(change: Change) -> list[str]:
+    from pytest_greta.report.text import clean, wrap
+
+    name = clean(f"{change.result.suite} {change.result.case}::{change.result.probe}")
+    lines = wrap(name, WIDTH, "  ")
+    if change.before:
+        lines += wrap(f"A {_said(change.before)}", WIDTH, "    ")
+    if change.after:
+        lines += wrap(f"B {_said(change.after)}", WIDTH, "    ")
+    return lines
+
+
+def _said(result: ProbeResult) -> str:
+    """Ids only, so that both languages read the same."""
+    from pytest_greta.report import pick
+
+    verdict = result.verdict
+    failure = verdict.first_failure if verdict else None
+    where = f", {pick.place(failure)} {failure.phase}" if failure else ""
+    rho = f", rho {pick.rho_text(verdict)}" if verdict else ""
+    return f"{result.outcome}: {pick.title(result)}{where}{rho}"
+
+
+def _wrapped(said: str) -> None:
+    from pytest_greta.report.text import clean, wrap
+
+    for line in said.splitlines():
+        print("\n".join(wrap(clean(line), WIDTH)))
