@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Generator
@@ -37,6 +38,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unwanted = {mark for mark in ASKED_FOR if mark not in config.option.markexpr}
     if not has_gpu():
         unwanted.add("gpu")
+    if not all(importlib.util.find_spec(package) for package in ("torch", "transformers")):
+        unwanted.add("transformers")
     dropped = {item for item in items if any(item.get_closest_marker(mark) for mark in unwanted)}
     if dropped:
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])

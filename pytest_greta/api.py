@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class Model:
 
         Raises ``ValueError`` for no ids, an id outside the vocabulary or more than the context holds.
         """
+        if self.source.own_engine is not None:
+            raise ValueError(text("probe.own_attention", model=self.name).en)
         config = self.config
         if not 0 < len(ids) <= config.context:
             raise ValueError(f"{len(ids)} ids; expected 1 to {config.context}")
@@ -86,26 +88,40 @@ class Run:
             raise AssertionError(failure_text(self.result, self.lang))
 
 
-def load_model(name: str) -> Model:
-    """A model by name (``synthetic``, ``smollm2-135m``) or by the path of a GGUF file.
+def load_model(model: Any, *, cache: Callable[[Any], Any] | None = None) -> Model:
+    """A model by name (``synthetic``, ``smollm2-135m``), by the path of a GGUF file, by ``transformers:PATH``; or a
+    loaded module of transformers, which is run as it is and whose weights are a copy of its own.
+
+    ``cache``: of a model of transformers, makes an empty cache from its configuration, in place of ``DynamicCache``.
 
     Raises ``engine.store.ModelError`` where it is wrong, ``ModelMissing`` where it or the extra ``gguf`` is absent.
     """
-    return Model(load_source(name))
+    if isinstance(model, str):
+        source = load_source(model)
+        if cache is not None:
+            from pytest_greta.hf.load import with_cache
+
+            source = with_cache(source, cache)
+        return Model(source)
+    from pytest_greta.hf.load import from_module
+
+    return Model(from_module(model, cache))
 
 
 def probe(
-    model: Model | str,
+    model: Any,
     ids: Sequence[int] | str,
     *,
     mode: str = "kv_aligned",
     backend: str | Mapping[str, Any] | AttentionBackend = "cpu",
-    dtype: str = "f32",
+    dtype: str = "",
     name: str = "probe",
     settings: RunSettings | None = None,
     **keys: Any,
 ) -> Run:
     """Run one probe: prefill against decode of ``ids`` (token ids, or text for the model's tokenizer).
+
+    ``model``: what ``load_model`` gives or takes. ``dtype``: "" for that of a loaded module, f32 of all others.
 
     ``keys`` are those of a case file: ``kv_dtype``, ``page_size``, ``steps``, ``schedule``, ``gemm``, ``seed``,
     ``layers``, ... The run says what was found and raises nothing for a mismatch: see ``Run.verdict`` and
@@ -113,7 +129,8 @@ def probe(
     what the model cannot do; ``engine.store.ModelMissing``, ``backends.base.BackendMissing`` and ``Unsupported`` where
     it cannot be run here.
     """
-    loaded = load_model(model) if isinstance(model, str) else model
+    loaded = model if isinstance(model, Model) else load_model(model)
+    dtype = dtype or loaded.source.extras.get("dtype", "f32")
     settings = settings or RunSettings()
     if not isinstance(backend, (str, Mapping)):
         own = backend

@@ -7,16 +7,17 @@ checks know of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_greta.backends.base import AttentionBackend, BackendError, Numerics, Phase
+from pytest_greta.backends.base import BackendError
 from pytest_greta.cases.model import Inject
 from pytest_greta.checks.result import StageCheck
 from pytest_greta.checks.run import check_trace
-from pytest_greta.engine.run import Library, RunPlan, trace_probe
-from pytest_greta.engine.spec import ModelConfig, ModelSource, decoder_stages
+from pytest_greta.engine.engine import Engine
+from pytest_greta.engine.run import RunPlan
+from pytest_greta.engine.spec import ModelConfig
 from pytest_greta.engine.ways import Ways
 from pytest_greta.faults.plant import plants_weights
 from pytest_greta.trace.paths import RUNS
@@ -60,10 +61,8 @@ _KNOWN: dict[Any, tuple[Canary, ...]] = {}
 
 
 def canaries(
-    source: ModelSource,
+    engine: Engine,
     plan: RunPlan,
-    libraries: Mapping[Phase, Library],
-    numerics: Mapping[str, Numerics],
     setting: str,
     wrong: Iterable[str] = (),
 ) -> tuple[Canary, ...]:
@@ -73,19 +72,13 @@ def canaries(
     is wrong already, which say nothing here.
     """
     if setting == "on":
-        return _all(source, plan, libraries, numerics, frozenset(wrong))
+        return _all(engine, plan, frozenset(wrong))
     # what was found beside a case that is wrong itself shows less: a sound case does not lean on it
     heard = frozenset(wrong)
-    key = (*(_identity(lib) for lib in libraries.values()), plan.act_dtype, source.name, source.origin, heard)
+    key = (*engine.identity, plan.act_dtype, engine.source.name, engine.source.origin, heard)
     if key not in _KNOWN:
-        _KNOWN[key] = _all(source, plan, libraries, numerics, heard)
+        _KNOWN[key] = _all(engine, plan, heard)
     return _KNOWN[key]
-
-
-def _identity(library: Library) -> tuple[type[AttentionBackend], str, str, str]:
-    """The class too: two backends in Python may have one name."""
-    said = library.description
-    return type(library.backend), said.name, said.version, said.path
 
 
 def rounds(config: ModelConfig, same_type: bool = True) -> tuple[list[list[tuple[Planting, int]]], list[Canary]]:
@@ -109,21 +102,15 @@ def rounds(config: ModelConfig, same_type: bool = True) -> tuple[list[list[tuple
     return [[(planting, layer) for layer, planting in run.items()] for run in runs], skipped
 
 
-def _all(
-    source: ModelSource,
-    plan: RunPlan,
-    libraries: Mapping[Phase, Library],
-    numerics: Mapping[str, Numerics],
-    wrong: frozenset[str],
-) -> tuple[Canary, ...]:
-    runs, found = rounds(source.config, plan.act_dtype == plan.kv_dtype)
+def _all(engine: Engine, plan: RunPlan, wrong: frozenset[str]) -> tuple[Canary, ...]:
+    runs, found = rounds(engine.source.config, plan.act_dtype == plan.kv_dtype)
     for planted in runs:
         try:
-            found += _run(source, plan, libraries, numerics, wrong, planted)
+            found += _run(engine, plan, wrong, planted)
         except BackendError:  # the library refuses one of them: each by itself
             for one in planted:
                 try:
-                    found += _run(source, plan, libraries, numerics, wrong, [one])
+                    found += _run(engine, plan, wrong, [one])
                 except BackendError as error:
                     found.append(_refused(*one, str(error)))
     return tuple(found)
@@ -136,14 +123,8 @@ def _refused(planting: Planting, layer: int, why: str) -> Canary:
     return _canary(planting, layer, outcome="skipped", why=why)
 
 
-def _run(
-    source: ModelSource,
-    plan: RunPlan,
-    libraries: Mapping[Phase, Library],
-    numerics: Mapping[str, Numerics],
-    wrong: frozenset[str],
-    planted: Sequence[tuple[Planting, int]],
-) -> list[Canary]:
+def _run(engine: Engine, plan: RunPlan, wrong: frozenset[str], planted: Sequence[tuple[Planting, int]]) -> list[Canary]:
+    source = engine.source
     layers = tuple(sorted(layer for _, layer in planted))
     count = min(TOKENS, source.config.context)
     own = replace(
@@ -157,9 +138,9 @@ def _run(
         canary=tuple(replace(planting.fault, layer=layer) for planting, layer in planted),
         ways=Ways(),
     )
-    trace = trace_probe(source, own, libraries)
-    stages = [spec for spec in decoder_stages(source.config) if spec.layer in layers]
-    checks = check_trace(trace, source, stages, numerics)
+    trace = engine.trace(own)
+    stages = [spec for spec in engine.stages if spec.layer in layers]
+    checks = check_trace(trace, source, stages, engine.numerics, engine.model_numerics)
     return [
         judged(*one, checks, wrong) if fired else _canary(*one, outcome="skipped", why="canary.no_change")
         for one, fired in zip(planted, trace.facts["canary_fired"], strict=True)

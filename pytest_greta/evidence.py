@@ -24,7 +24,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "kv_read": ("k", "v", "k_after", "v_after"),
 }
 FLOAT32: Mapping[str, str] = {"lse": "f32", "logits": "f32"}
-"""Stages whose type is not the case's."""
+"""Stages whose type is not the case's; a model that keeps its logits in its own type says so (``logits_dtype``)."""
 
 
 def gather(
@@ -197,9 +197,10 @@ def _planted(trace: Trace) -> Iterable[Breach]:
 def _types(trace: Trace) -> Iterable[Breach]:
     """Every stage is held in the type that the case names: a value is judged by the rounding of the type that it is
     stored in, so that a coarser one would excuse itself."""
+    own = {**FLOAT32, "logits": trace.facts.get("logits_dtype", FLOAT32["logits"])}
     for path, found in trace.paths.items():
         for key, tap in found.taps.items():
-            name = FLOAT32.get(key.stage) or (trace.kv_dtype if key.stage in PARTS else trace.act_dtype)
+            name = own.get(key.stage) or (trace.kv_dtype if key.stage in PARTS else trace.act_dtype)
             if tap.values.dtype != DTYPES[name].numpy:
                 place = {"path": path, "layer": key.layer, "stage": key.stage}
                 yield Breach("other_dtype", {**place, "seen": str(tap.values.dtype), "expected": name})

@@ -60,7 +60,7 @@ def _model(name: str) -> texts.Text | None:
     from pytest_greta.engine.load import is_path
     from pytest_greta.engine.store import ModelError, ModelMissing, resolve
 
-    if is_path(name) or name.partition(":")[0] == "synthetic":
+    if is_path(name) or name.partition(":")[0] in ("synthetic", "transformers"):
         return None
     try:
         resolve(name)

@@ -6,11 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytest_greta import environment, schedules
-from pytest_greta.backends.base import PHASES, AttentionBackend, Description, Numerics, Phase, Schedule, Unsupported
+from pytest_greta.backends.base import PHASES, AttentionBackend, Numerics, Phase, Schedule, Unsupported
 from pytest_greta.backends.registry import BUILT_IN, UnknownBackend, open_backends
 from pytest_greta.canary import canaries
 from pytest_greta.cases.expect import contract_breach, matches, spelled
@@ -21,10 +22,11 @@ from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
 from pytest_greta.checks.run import examine
 from pytest_greta.decide import Again, decide_as_designed, decide_kv_aligned, inconclusive, settle_suspect, with_canary
 from pytest_greta.dtypes import stored_name
+from pytest_greta.engine.engine import Engine
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.run import Library, RunPlan, declared, trace_probe
 from pytest_greta.engine.scales import with_cache_scales
-from pytest_greta.engine.spec import ModelSource, decoder_stages
+from pytest_greta.engine.spec import ModelSource, StageSpec, decoder_stages
 from pytest_greta.engine.store import ModelError
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import declares_less, gather, must_hold
@@ -67,14 +69,22 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     plan = _plan(probe, source, settings)
     # a path given as an option is relative to where pytest was started, not to the case file
     spec = {"library": Path(settings.library).absolute()} if settings.library else wanted["backend"]
-    in_kernel = case.inject is not None and plants_kernel(case.inject)
-    try:
-        backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
-    except UnknownBackend as error:
-        raise CaseError(case.where, error.said) from None
-    with armed(backends.values(), case.inject), blas_threads(plan.threads):
-        judged = judge(source, plan, backends, probe.mode, settings.canary)
-    descriptions: dict[str, Description] = {phase: backend.describe() for phase, backend in backends.items()}
+    if source.own_engine is not None:
+        if settings.library:
+            raise CaseError(case.where, text("probe.own_attention", model=source.name))
+        engine = source.own_engine(spec, plan)
+        with blas_threads(plan.threads):
+            judged = judge_engine(engine, plan, probe.mode, settings.canary)
+        descriptions = engine.descriptions
+    else:
+        in_kernel = case.inject is not None and plants_kernel(case.inject)
+        try:
+            backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
+        except UnknownBackend as error:
+            raise CaseError(case.where, error.said) from None
+        with armed(backends.values(), case.inject), blas_threads(plan.threads):
+            judged = judge(source, plan, backends, probe.mode, settings.canary)
+        descriptions = {phase: backend.describe() for phase, backend in backends.items()}
     if less := declares_less(wanted["numerics"] or {}, judged.numerics, descriptions):
         verdict = inconclusive(judged.verdict, (*judged.verdict.evidence.breaches, *less))
         judged = replace(judged, verdict=verdict)
@@ -117,26 +127,46 @@ RERUNS = 2
 def judge(
     source: ModelSource, plan: RunPlan, backends: Mapping[Phase, AttentionBackend], mode: str, canary: str = "off"
 ) -> Judged:
-    """Run all paths and decide; a suspect is run again, and ``canary`` (auto, on, off) shows that the gate can fail.
-
-    Pure but for the runs themselves, and for what ``auto`` remembers.
-    """
+    """Run all paths of our decoder around the libraries, and decide: see ``judge_engine``."""
     unique = {id(b): Library(b) for b in backends.values()}
     libraries: dict[Phase, Library] = {phase: unique[id(backends[phase])] for phase in PHASES}
     plan = _of_device(plan, libraries["decode"].description.device_kind)
     _require_features(plan, libraries)
-    numerics: dict[str, Numerics] = {phase: declared(libraries[phase], phase, plan) for phase in PHASES}
-    descriptions: dict[str, Any] = {p: lib.description for p, lib in libraries.items()}
+    engine = Engine(
+        source=source,
+        stages=decoder_stages(source.config),
+        descriptions={p: lib.description for p, lib in libraries.items()},
+        numerics={phase: declared(libraries[phase], phase, plan) for phase in PHASES},
+        model_numerics=Numerics(),
+        trace=partial(trace_probe, source, libraries=libraries),
+        identity=tuple(_identity(library) for library in libraries.values()),
+    )
+    return judge_engine(engine, plan, mode, canary)
+
+
+def judge_engine(engine: Engine, plan: RunPlan, mode: str, canary: str = "off") -> Judged:
+    """Run all paths and decide; a suspect is run again, and ``canary`` (auto, on, off) shows that the gate can fail.
+
+    Pure but for the runs themselves, and for what ``auto`` remembers.
+    """
 
     def run(own: RunPlan) -> Judged:
-        return judge_trace(trace_probe(source, own, libraries), source, descriptions, numerics, mode)
+        trace = engine.trace(own)
+        stages, more = engine.stages, engine.model_numerics
+        return judge_trace(trace, engine.source, engine.descriptions, engine.numerics, mode, stages, more)
 
     judged = run(plan)
     if judged.verdict.finding == "SUSPECT":
-        again = [_again(run, source, plan, number) for number in range(RERUNS)]
+        again = [_again(run, engine.source, plan, number) for number in range(RERUNS)]
         verdict = settle_suspect(judged.verdict, judged.checks, judged.compared, again)
         judged = replace(judged, verdict=verdict)
-    return replace(judged, verdict=_canary(judged, source, plan, libraries, mode, canary))
+    return replace(judged, verdict=_canary(judged, engine, plan, mode, canary))
+
+
+def _identity(library: Library) -> tuple[type[AttentionBackend], str, str, str]:
+    """The class too: two backends in Python may have one name."""
+    said = library.description
+    return type(library.backend), said.name, said.version, said.path
 
 
 def _again(run: Callable[[RunPlan], Judged], source: ModelSource, plan: RunPlan, number: int) -> Again:
@@ -146,9 +176,7 @@ def _again(run: Callable[[RunPlan], Judged], source: ModelSource, plan: RunPlan,
     return Again(seed, judged.checks, judged.verdict)
 
 
-def _canary(
-    judged: Judged, source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Library], mode: str, setting: str
-) -> Verdict:
+def _canary(judged: Judged, engine: Engine, plan: RunPlan, mode: str, setting: str) -> Verdict:
     """The verdict, with what the canary showed. Bytes are compared without it, and a planted fault is one itself."""
     verdict = judged.verdict
     if setting == "off" or mode == "as_designed":
@@ -156,21 +184,27 @@ def _canary(
     if plan.inject is not None:
         return replace(verdict, evidence=replace(verdict.evidence, canary="inject"))
     wrong = {c.stage for c in judged.checks if c.grade == "definite" and not c.part}
-    return with_canary(verdict, canaries(source, plan, libraries, judged.numerics, setting, wrong))
+    return with_canary(verdict, canaries(engine, plan, setting, wrong))
 
 
 def judge_trace(
-    trace: Trace, source: ModelSource, descriptions: Mapping[str, Any], numerics: Mapping[str, Numerics], mode: str
+    trace: Trace,
+    source: ModelSource,
+    descriptions: Mapping[str, Any],
+    numerics: Mapping[str, Numerics],
+    mode: str,
+    stages: Sequence[StageSpec] | None = None,
+    model_numerics: Numerics | None = None,
 ) -> Judged:
-    """Decide over a trace, whoever made it."""
-    stages = decoder_stages(source.config)
+    """Decide over a trace, whoever made it. ``stages``: those that it must hold; None: all of our decoder's."""
+    stages = decoder_stages(source.config) if stages is None else stages
     compared = tuple(compare_paths(trace))
     drift = logits_drift(trace)
     if mode == "as_designed":
         evidence = gather(trace, stages, descriptions, compared=compared)
         broken = None if evidence.breaches else must_hold(trace)
         return Judged(trace, decide_as_designed(compared, evidence, broken, drift), (), compared, (), numerics)
-    examined = examine(trace, source, stages, numerics)
+    examined = examine(trace, source, stages, numerics, model_numerics)
     checks = examined.checks
     unjudged = dict.fromkeys((m.path, m.layer, m.stage) for m in examined.missing)
     evidence = gather(trace, stages, descriptions, checks, compared, unjudged)

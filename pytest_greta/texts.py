@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
 
-from pytest_greta.catalogue import backends, cases, faults, models, plugin, recorder, remote, runs, selftest
+from pytest_greta.catalogue import (
+    backends,
+    cases,
+    faults,
+    models,
+    plugin,
+    recorder,
+    remote,
+    runs,
+    selftest,
+    transformers,
+)
 
 TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -25,6 +36,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         **remote.TEXTS,
         **recorder.TEXTS,
         **runs.TEXTS,
+        **transformers.TEXTS,
     }
 )
 

@@ -151,6 +151,8 @@ class Numerics:
     q_prescale: str = "f32"
     kv_dequant: str = "folded"
     l_from: str = "before"
+    score_dtype: str = "f32"
+    p_normalised: bool = False
     split_partials: str = "f32"
     norm_cast: str = "f32"
     rope_dtype: str = "f32"
@@ -204,6 +206,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "q_prescale": ("f32", "act"),
     "kv_dequant": ("folded", "act"),
     "l_from": ("before", "after"),
+    "score_dtype": ("f32", "act"),
     "split_partials": ("f32", "act"),
     "norm_cast": ("f32", "act"),
     "rope_dtype": ("f32", "act"),

@@ -173,7 +173,7 @@ class Attending:
         """TILE: the output with P rounded as its schedule rounds it, where a schedule shows."""
         own, other = self.numerics[path], self.numerics["full" if phase_of(path) == "decode" else "decode"]
         differ = schedule.differ(own, other)
-        if call.spans is None or path == "aligned" or not (own.rounds_p or differ):
+        if call.spans is None or path == "aligned" or own.p_normalised or not (own.rounds_p or differ):
             return []
         checks = []
         for check in self._rows(spec, path, tap, call, schedule.reference(call, schedule.plainest(own))):

@@ -22,6 +22,7 @@ from pytest_greta.checks.constants import (
     EPS_RESCALE,
     LSE_DET,
     OUT_DET,
+    SCORE_CAST,
     SOFTCAP_DET,
     SPLITS_UNDECLARED,
     TILE_UNDECLARED,
@@ -234,15 +235,19 @@ def _softmax(call: Call) -> Softmax:
     queries, kt = by_head(q, B), k.transpose(1, 2, 0)
     s = options.scale * (queries @ kt)
     A = abs(options.scale) * (np.abs(queries) @ np.abs(kt))
-    det = DS_PRODUCT * U * np.abs(s) + _declared_dot(numerics, act) * A
+    in_act = act.u if numerics.score_dtype == "act" else 0.0
+    det = (DS_PRODUCT * U + SCORE_CAST * in_act) * np.abs(s) + _declared_dot(numerics, act) * A
     if numerics.flush:
         lost = subnormal(queries, act) @ np.abs(kt) + np.abs(queries) @ subnormal(kt, act)
         det += abs(options.scale) * lost
     if options.softcap:
+        if in_act:  # the quotient, before tanh; and what tanh's slope changes within such an error
+            det += in_act * np.abs(s)
+            det += det * det / options.softcap
         s = options.softcap * np.tanh(s / options.softcap)
         damp = 1.0 - (s / options.softcap) ** 2
         A = damp * A
-        det = damp * det + (SOFTCAP_DET * U + numerics.tanh_rel) * np.abs(s)
+        det = damp * det + (SOFTCAP_DET * U + numerics.tanh_rel + SCORE_CAST * in_act) * np.abs(s)
     if options.alibi is not None:
         a = of_heads(options.alibi) * of_pairs(keys - rows.slot[:, None])
         s = s + a
@@ -292,6 +297,7 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         eta = p_type.smallest_normal if numerics.flush else 0.5 * p_type.smallest_subnormal
         # with max_update none the kernel's l is sum exp(s), ours sum exp(s - m)
         l_kernel = sm.l * np.exp(sm.m) if numerics.max_update == "none" else sm.l
+        l_kernel = np.ones_like(l_kernel) if numerics.p_normalised else l_kernel
         envelope = np.maximum(p_type.u * sm.p, np.minimum(sm.p, eta / (numerics.p_scale * l_kernel)))
         # where l sums the rounded weights it is off by this part of itself, at most
         after = envelope.sum(axis=-1) if numerics.l_from == "after" else np.zeros(())

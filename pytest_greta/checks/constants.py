@@ -98,6 +98,9 @@ OUT_DET = 4.0
 LSE_DET = (2.0, 4.0)
 """(a, b) of a u |lse| + b u: m + log(l), its sum and its logarithm."""
 
+SCORE_CAST = 2.0
+"""Scores in the activation type: the product's rounding and the scale's; behind a soft cap tanh's and the cap's."""
+
 SOFTCAP_DET = 4.0
 """cap tanh(r / cap): quotient, product and their arguments."""
 

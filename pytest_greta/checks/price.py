@@ -29,6 +29,7 @@ ROUNDINGS: tuple[tuple[str, ...], ...] = (
     ("q_prescale",),
     ("kv_dequant",),
     ("l_from",),
+    ("score_dtype",),
     ("split_partials",),
     ("rope_dtype",),
     ("exp_rel",),

@@ -29,6 +29,7 @@ from pytest_greta.checks.constants import (
     ROPE_ANGLE,
     ROPE_CAST,
     ROPE_PRODUCT,
+    SCORE_CAST,
     SOFTCAP_DET,
     SWIGLU,
     U64,
@@ -137,14 +138,17 @@ def scaled(x: Array, scale: float, numerics: Numerics) -> Reference:
     return Reference(y, U * np.abs(y) + floor(numerics))
 
 
-def capped(logits: Reference, cap: float, numerics: Numerics) -> Reference:
-    """cap tanh(logits / cap) of logits that are themselves off by ``logits``'s bounds.
+def capped(logits: Reference, cap: float, numerics: Numerics, act: DType = F32) -> Reference:
+    """cap tanh(logits / cap) of logits that are themselves off by ``logits``'s bounds. ``act``: the type in which each
+    step of it is kept, where they are (``score_dtype``): logits and quotient before tanh, tanh and product behind it.
 
     tanh damps an error d by 1 - tanh^2; what that slope changes within d is below d^2 / cap, as |tanh''| < 1.
     """
+    cast = SCORE_CAST * act.u if numerics.score_dtype == "act" else 0.0
+    logits = Reference(logits.y, logits.b_det + cast * np.abs(logits.y), logits.b_sqrt, logits.b_sqrt2)
     y = cap * np.tanh(logits.y / cap)
     damp = 1.0 - (y / cap) ** 2
-    own = (SOFTCAP_DET * U + numerics.tanh_rel) * np.abs(y) + floor(numerics)
+    own = (SOFTCAP_DET * U + numerics.tanh_rel + cast) * np.abs(y) + floor(numerics)
     det = damp * logits.b_det + own + logits.b1**2 / cap
 
     def damped(root: Float64 | None) -> Float64 | None:

@@ -203,7 +203,7 @@ class _Walk:
 
         def reference(x: Array) -> Reference:
             product = ref.linear(x.reshape(len(x), -1), matrix, bias, self.model_numerics, self.act)
-            return ref.capped(product, cap, self.model_numerics) if cap else product
+            return ref.capped(product, cap, self.model_numerics, self.act) if cap else product
 
         return self._stacked(spec, reference, statistical=True)
 

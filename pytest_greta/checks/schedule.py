@@ -75,10 +75,12 @@ def spelled(numerics: Numerics, beside: Numerics | None = None) -> str:
 def is_exact(call: Call) -> bool:
     """With q = 0 every score is 0, every weight 1, and P the scale itself: no schedule shows and nothing is rounded.
 
-    Not where a bias makes the scores differ, nor where a sink may be the running max of a library that counts it.
+    Not where P is divided by its sum first, where a bias makes the scores differ, nor where a sink may be the running
+    max of a library that counts it.
     """
     scale, sinks = np.array([call.numerics.p_scale]), call.options.sinks
     kept = float(_rounded(scale, DTYPES[call.numerics.p_dtype])[0]) == call.numerics.p_scale
+    kept = kept and not call.numerics.p_normalised
     return kept and call.options.alibi is None and (sinks is None or bool((sinks <= 0.0).all()))
 
 

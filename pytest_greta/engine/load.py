@@ -1,4 +1,4 @@
-"""A model by what a user writes: ``synthetic``, a known name, or the path of a GGUF file."""
+"""A model by what a user writes: ``synthetic``, a known name, the path of a GGUF file, or ``transformers:PATH``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def load_source(name: str) -> ModelSource:
             hint = text("mend.near", name=f"synthetic:{near[0]}") if near else text("mend.known", names=known)
             raise ModelError("unknown", text("model.no_variant", name=name, variant=variant), hint)
         return synthetic(variant or "llama")
-    if "://" in name or family == "transformers":
+    if family == "transformers":
+        from pytest_greta.hf.load import load_folder
+
+        return load_folder(name)
+    if "://" in name:
         known = ", ".join(["synthetic", *known_models()])
         raise ModelError("unknown", text("model.not_yet", name=name), text("mend.use", names=known))
     from pytest_greta.engine.gguf import load_gguf

@@ -5,7 +5,7 @@ The engine executes this; the checks read the same facts, from the checkpoint an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -109,6 +109,8 @@ class ModelSource:
     tokenizer: Tokenizer
     origin: str
     extras: dict[str, Any] = field(default_factory=dict)
+    own_engine: Callable[..., Any] | None = None
+    """``engine.engine.OwnEngine`` of a model that brings its own forward pass; None: our decoder runs it."""
 
     def random_tokens(self, seed: int | Sequence[int], count: int) -> tuple[int, ...]:
         """``count`` ids drawn from ``seed`` over the whole vocabulary."""

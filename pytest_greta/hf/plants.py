@@ -1,0 +1,78 @@
+"""The canary's faults in a model that runs itself: each between what was tapped and what is called with it.
+
+No code of the model is changed: what is spoiled is what the attention function and the cache are given, and, of a
+weight, what its module gives back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pytest_greta.cases.model import Inject
+from pytest_greta.engine.rope import rotate
+from pytest_greta.engine.spec import ModelConfig
+from pytest_greta.hf.arrays import to_numpy, to_torch
+
+
+class Plants:
+    """The faults of one call of the model. ``fired``: those that had their chance, shared by all calls of a trace."""
+
+    def __init__(self, faults: Iterable[Inject], phase: str, config: ModelConfig, fired: set[Inject]) -> None:
+        self._at: Mapping[tuple[str, int], Inject] = {
+            (fault.fault, fault.layer or 0): fault for fault in faults if fault.phase in (phase, "both")
+        }
+        self._config, self._fired = config, fired
+
+    def _has(self, name: str, layer: int) -> bool:
+        fault = self._at.get((name, layer))
+        if fault is not None:
+            self._fired.add(fault)
+        return fault is not None
+
+    @property
+    def routed(self) -> list[int]:
+        """Layers whose q projection is to be another."""
+        return [layer for name, layer in self._at if name == "w_route"]
+
+    def projected(self, layer: int) -> Callable[[Any, Any, Any], Any]:
+        """A forward hook of a linear module: its outputs in their neighbours' places, as by a matrix whose rows are."""
+
+        def hook(_module: Any, _args: Any, output: Any) -> Any:
+            return output.roll(1, dims=-1) if self._has("w_route", layer) else output
+
+        return hook
+
+    def turned(self, layer: int, x: Any) -> Any:
+        """q or k [1, heads, T, dim] after RoPE, one position further: rotations add up."""
+        if not self._has("rope_pos", layer):
+            return x
+        config = replace(self._config.layers[layer])
+        rows = to_numpy(x.transpose(1, 2)[0])
+        further = rotate(rows, np.ones(len(rows), np.int32), config)
+        return to_torch(further).transpose(0, 1)[None].to(x.device)
+
+    def written(self, layer: int, k: Any, v: Any) -> tuple[Any, Any]:
+        """What the cache is given in place of k and v [1, kv_heads, T, dim]."""
+        import torch
+
+        if self._has("kv_slot", layer):  # the row went elsewhere
+            return torch.zeros_like(k), torch.zeros_like(v)
+        if self._has("gain", layer):  # the last bit of one element
+            whole = {2: torch.int16, 4: torch.int32}[k.element_size()]
+            bits = k.contiguous().clone().view(whole)
+            bits[0, 0, -1, 0] ^= 1
+            return bits.view(k.dtype), v
+        return k, v
+
+    def attended(self, layer: int, k: Any, v: Any, mask: Any, stop: int) -> tuple[Any, Any, Any]:
+        """What the attention function is given in place of k, v and mask; row ``stop`` - 1 is the newest in k."""
+        if self._has("kv_len", layer):
+            keep = slice(0, stop - 1)
+            return k[:, :, keep], v[:, :, keep], None if mask is None else mask[..., keep]
+        if self._has("gqa_map", layer):
+            return k.roll(1, dims=1), v.roll(1, dims=1), mask
+        return k, v, mask

@@ -1,0 +1,185 @@
+"""The four paths of a model that runs itself. Out comes the same ``Trace`` as from our decoder.
+
+``aligned`` is the decode run's own attention call, with the full run's query of row N, and over the full run's rows in
+the places where the decode run's rows were: what differs from the decode path is what it was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pytest_greta.backends.base import PHASES
+from pytest_greta.cases.model import Inject
+from pytest_greta.engine.rows import checked_rows
+from pytest_greta.engine.run import RunPlan
+from pytest_greta.engine.spec import ModelSource
+from pytest_greta.engine.tracer import Tracer
+from pytest_greta.engine.ways import Segment
+from pytest_greta.hf.arrays import to_numpy, to_torch
+from pytest_greta.hf.caches import check_cache
+from pytest_greta.hf.families import Family
+from pytest_greta.hf.plants import Plants
+from pytest_greta.hf.watch import Called, Watch
+from pytest_greta.trace.paths import PathName
+from pytest_greta.trace.records import KernelRun, Key, PathTrace, Trace
+from pytest_greta.trace.stages import MODEL
+
+LIBRARY = "transformers"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model ready to run: the module in the plan's type, which attention it is to use, and how a cache is made."""
+
+    module: Any
+    family: Family
+    source: ModelSource
+    implementation: str
+    new_cache: Callable[[int], Any]
+    """From the number of rows that it must hold."""
+
+
+def trace(subject: Subject, further: tuple[str, ...], plan: RunPlan) -> Trace:
+    """Run all paths. ``further``: attention calls beside each path's own that the declarations ask for."""
+    started = time.perf_counter()
+    run = _Run(subject, plan, tuple(part for part in plan.further if part in further))
+    with _quiet(plan.threads):
+        paths = {"full": run.full(), "prefix": run.prefix(), "decode": run.decode(), "aligned": run.aligned()}
+    facts: dict[str, Any] = {
+        "model": subject.source.name,
+        "n_layers": subject.source.config.n_layers,
+        "weights": subject.source.origin,
+        "libraries": dict.fromkeys(PHASES, LIBRARY),
+        "done_by_engine": [],
+        "threads": plan.threads,
+        "seed": plan.seed,
+        "gemm": plan.gemm,
+        "tokens": list(plan.tokens),
+        "logits_dtype": plan.act_dtype,
+        "way": {"cut_from": plan.cut_from, "left_pad": 0, "companions": [], "reused": 0, "rolled_back": 0},
+        "run_seconds": time.perf_counter() - started,
+    }
+    if plan.canary:
+        facts["canary_fired"] = [fault in run.fired for fault in plan.canary]
+    return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
+
+
+@dataclass
+class _Recorded:
+    """The calls of one path: ``segments`` as ``PathTrace`` has them, ``calls`` of the attention by phase."""
+
+    name: PathName
+    tracer: Tracer
+    segments: list[tuple[str, int, int]] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def trace(self, plan: RunPlan, kernel: str) -> PathTrace:
+        rows = np.concatenate([np.arange(first, first + count) for _, first, count in self.segments])
+        kernels = tuple(KernelRun(LIBRARY, kernel, p, n, "declared") for p, n in sorted(self.calls.items()))
+        tokens = np.asarray(plan.tokens, dtype=np.int64)[rows]
+        return PathTrace(self.name, tokens, rows, rows.copy(), self.tracer.taps(), kernels, tuple(self.segments))
+
+
+class _Run:
+    def __init__(self, subject: Subject, plan: RunPlan, further: tuple[str, ...]) -> None:
+        self.subject, self.plan, self.further = subject, plan, further
+        config = subject.source.config
+        self.layers = plan.layers if plan.layers is not None else tuple(range(config.n_layers))
+        cuts = [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]]
+        self.prefix_rows, self.full_rows = checked_rows(plan.n_prefix, plan.steps, plan.seed, (), cuts)
+        self.fired: set[Inject] = set()
+        self._cache: Any = None
+        self._kept: dict[int, Called] = {}
+        self._full: PathTrace | None = None
+        accepted = inspect.signature(subject.module.forward).parameters
+        self._cache_name = "cache" if "cache" in accepted else "past_key_values"
+
+    # -- the paths -------------------------------------------------------------------------------------------------
+
+    def full(self) -> PathTrace:
+        path = _Recorded("full", Tracer(self.layers, self.full_rows, self.further))
+        self._call(path, self._new_cache(), Segment("prefill", 0, len(self.plan.tokens)))
+        self._full = path.trace(self.plan, self.subject.implementation)
+        return self._full
+
+    def prefix(self) -> PathTrace:
+        path = _Recorded("prefix", Tracer(self.layers, self.prefix_rows, self.further))
+        self._cache = self._new_cache()
+        for segment in self.plan.ways.prefill(self.plan.n_prefix):
+            self._call(path, self._cache, segment)
+        return path.trace(self.plan, self.subject.implementation)
+
+    def decode(self) -> PathTrace:
+        """Goes on with the prefix run's cache."""
+        n, steps = self.plan.n_prefix, self.plan.steps
+        path = _Recorded("decode", Tracer(self.layers, range(n, n + steps), self.further))
+        for segment in self.plan.ways.decode(n, steps):
+            self._call(path, self._cache, segment, keep=True)
+        return path.trace(self.plan, self.subject.implementation)
+
+    def aligned(self) -> PathTrace:
+        import torch
+
+        assert self._full is not None
+        n, taps = self.plan.n_prefix, self._full.taps
+        path = _Recorded("aligned", Tracer(self.layers, [n]), [("decode", n, 1)])
+        row = np.array([n], dtype=np.int64)
+        for layer in self.layers:
+            call = self._kept[layer]
+            q, k, v = call.q.clone(), call.k.clone(), call.v.clone()
+            rows = np.arange(n, n + q.shape[2])
+            queries = taps[Key(layer, "q_rope")]
+            q[0] = to_torch(queries.values[rows]).transpose(0, 1)
+            for cached, part in ((k, "k"), (v, "v")):
+                stored = taps[Key(layer, "kv_write", part)]
+                cached[0, :, call.used] = to_torch(stored.values[call.positions]).transpose(0, 1)
+            with torch.inference_mode():
+                out, _ = call.inner(call.module, q, k, v, call.mask, **call.options)
+            path.tracer.tap(layer, "q_rope", row, queries.values[rows[:1]])
+            path.tracer.tap(layer, "attn_out", row, to_numpy(out[0, :1]))
+            path.calls["decode"] = path.calls.get("decode", 0) + 1
+        return path.trace(self.plan, self.subject.implementation)
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _new_cache(self) -> Any:
+        cache = self.subject.new_cache(len(self.plan.tokens))
+        check_cache(cache)
+        return cache
+
+    def _call(self, path: _Recorded, cache: Any, segment: Segment, keep: bool = False) -> None:
+        import torch
+
+        subject, config = self.subject, self.subject.source.config
+        rows = np.arange(segment.start, segment.start + segment.count, dtype=np.int64)
+        plants = Plants(self.plan.canary, segment.phase, config, self.fired)
+        watch = Watch(subject.family, config, path.tracer, rows, plants, keep, self._kept if keep else {})
+        ids = torch.tensor([[self.plan.tokens[row] for row in rows]])
+        with torch.inference_mode(), watch.over(subject.module, cache, subject.implementation):
+            given = {self._cache_name: cache, "use_cache": True}
+            logits = subject.module(input_ids=ids, **given).logits[0]
+        wanted = (rows == rows[-1]) | (rows >= self.plan.n_prefix)
+        path.tracer.tap(MODEL, "logits", rows[wanted], to_numpy(logits[torch.from_numpy(wanted)]))
+        watch.after(cache)
+        path.segments.append((segment.phase, segment.start, segment.count))
+        path.calls[segment.phase] = path.calls.get(segment.phase, 0) + watch.calls.total()
+
+
+@contextlib.contextmanager
+def _quiet(threads: int) -> Iterator[None]:
+    """torch on so many threads within the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

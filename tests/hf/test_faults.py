@@ -1,0 +1,113 @@
+"""Models and caches of transformers that were broken on purpose: each fault is found at its layer and stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import small_models
+import torch
+import transformers
+from transformers.cache_utils import DynamicSlidingWindowLayer, StaticSlidingWindowLayer
+
+import pytest_greta as greta
+
+pytestmark = pytest.mark.transformers
+
+IDS = np.random.default_rng(5).integers(small_models.VOCAB, size=34).tolist()
+
+
+def found(run: Any) -> tuple[str, int, str, str]:
+    failure = run.verdict.first_failure
+    assert failure is not None, run.verdict
+    return run.verdict.status, failure.layer, failure.stage, failure.phase
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_position_ids_off_by_one_in_decode(family: str) -> None:
+    model = small_models.make(family)
+    forward = model.model.rotary_emb.forward
+
+    def shifted(x: Any, position_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        return forward(x, position_ids + (x.shape[1] == 1), *args, **kwargs)
+
+    model.model.rotary_emb.forward = shifted
+    assert found(greta.probe(model, IDS)) == ("KV_MISMATCH", 0, "q_rope", "decode")
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_wrong_scale_in_decode_only(attention: str) -> None:
+    model = small_models.make("qwen2")
+    layer = model.model.layers[1].self_attn
+    forward, right = layer.forward, layer.scaling
+
+    def scaled(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        layer.scaling = right * (1.01 if hidden_states.shape[1] == 1 else 1.0)
+        return forward(hidden_states, *args, **kwargs)
+
+    layer.forward = scaled
+    run = greta.probe(model, IDS, backend=attention)
+    assert found(run) == ("KV_MISMATCH", 1, "attn_out", "decode")
+    assert run.verdict.scenario == "KV_MISALIGNMENT"
+    assert "who.decode_kernel" in run.verdict.first_failure.causes
+
+
+class RollsEarly(DynamicSlidingWindowLayer):
+    """Keeps one row too few, and says so to the mask: the oldest row of the window is gone a step early."""
+
+    def update(self, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
+        full = super().update(k, v, *args, **kwargs)
+        self.keys, self.values = (
+            self.keys[:, :, -self.sliding_window + 2 :],
+            self.values[:, :, -self.sliding_window + 2 :],
+        )
+        return full
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        kept = self.keys.shape[-2] if self.is_initialized else 0
+        return kept + query_length, self.cumulative_length - kept
+
+
+class RollsBeforeItIsFull(StaticSlidingWindowLayer):
+    """Moves its rows by one at a step before the window is full."""
+
+    def update(self, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
+        if k.shape[-2] == 1 and self.cumulative_length_int < self.max_cache_len:
+            self.keys.copy_(self.keys.roll(-1, dims=-2))
+            self.values.copy_(self.values.roll(-1, dims=-2))
+        return super().update(k, v, *args, **kwargs)
+
+
+def test_a_cache_that_rolls_one_step_early() -> None:
+    def cache(config: Any) -> Any:
+        made = transformers.DynamicCache(config=config)
+        made.layers = [RollsEarly(sliding_window=config.sliding_window) for _ in made.layers]  # one mask serves all
+        return made
+
+    model = greta.load_model(small_models.make("mistral"), cache=cache)
+    assert found(greta.probe(model, IDS, backend="eager")) == ("KV_MISMATCH", 0, "attn_out", "decode")
+
+
+def test_a_static_cache_that_rolls_before_it_is_full() -> None:
+    def cache(config: Any) -> Any:
+        made = transformers.StaticCache(config=config, max_cache_len=64)
+        made.layers[1] = RollsBeforeItIsFull(max_cache_len=64, sliding_window=config.sliding_window)
+        return made
+
+    model = greta.load_model(small_models.make("mistral"), cache=cache)
+    assert found(greta.probe(model, IDS[:12], backend="eager")) == ("KV_MISMATCH", 1, "kv_read", "decode")
+
+
+def test_a_weight_that_is_not_the_checkpoint_s(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = small_models.save(small_models.make("gemma2"), tmp_path)
+    load = transformers.AutoModelForCausalLM.from_pretrained
+
+    def loaded(*args: Any, **kwargs: Any) -> Any:
+        model = load(*args, **kwargs)
+        with torch.no_grad():
+            model.model.layers[1].mlp.up_proj.weight[3] *= 1.001
+        return model
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", loaded)
+    assert found(greta.probe(name, IDS)) == ("KV_MISMATCH", 1, "up_proj", "both")

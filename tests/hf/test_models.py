@@ -1,0 +1,147 @@
+"""Healthy models of every architecture pass, untouched, in every type, with both attentions and both caches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+import torch
+import transformers
+
+import pytest_greta as greta
+from pytest_greta.backends.base import Unsupported
+from pytest_greta.engine.store import ModelError, ModelMissing
+from pytest_greta.hf.families import FAMILIES
+from pytest_greta.settings import RunSettings
+from tests.docs.pages import table
+
+pytestmark = pytest.mark.transformers
+
+IDS = np.random.default_rng(5).integers(small_models.VOCAB, size=34).tolist()
+"""More than two windows."""
+CELLS = [
+    ("llama", "f32", "eager", "dynamic"),
+    ("llama", "f32", "sdpa", "static"),
+    ("llama", "bf16", "sdpa", "dynamic"),
+    ("llama", "f16", "sdpa", "static"),
+    ("llama", "bf16", "eager", "static"),
+    ("mistral", "f32", "sdpa", "static"),
+    ("mistral", "bf16", "sdpa", "dynamic"),
+    ("mistral", "f16", "eager", "dynamic"),
+    ("qwen2", "f32", "sdpa", "dynamic"),
+    ("qwen2", "bf16", "eager", "dynamic"),
+    ("qwen2", "f16", "sdpa", "dynamic"),
+    ("qwen3", "f32", "eager", "static"),
+    ("qwen3", "bf16", "sdpa", "dynamic"),
+    ("qwen3", "f16", "sdpa", "dynamic"),
+    ("gemma2", "f32", "eager", "dynamic"),
+    ("gemma2", "bf16", "eager", "static"),
+    ("gemma2", "f16", "eager", "dynamic"),
+    ("gemma3", "f32", "sdpa", "dynamic"),
+    ("gemma3", "bf16", "sdpa", "static"),
+    ("gemma3", "f16", "eager", "static"),
+]
+
+
+@pytest.mark.parametrize(("family", "dtype", "attention", "cache"), CELLS)
+def test_an_untouched_model_passes(tmp_path: Path, family: str, dtype: str, attention: str, cache: str) -> None:
+    name = small_models.save(small_models.make(family), tmp_path)
+    run = greta.probe(name, IDS, dtype=dtype, steps=2, backend={"attention": attention, "cache": cache})
+    assert run.verdict.status == "PASS", run.verdict
+    assert run.verdict.finding == "NONE"
+    stages = {check.stage for check in run.result.stages}
+    assert {"q_rope", "k_rope", "kv_write", "kv_read", "attn_out", "x_out", "logits"} <= stages
+    kernels = {(k["path"], k["kernel"], k["calls"]) for k in run.verdict.evidence.kernels}
+    assert kernels == {
+        ("full", attention, 2),
+        ("prefix", attention, 2),
+        ("decode", attention, 4),
+        ("aligned", attention, 2),
+    }
+
+
+def test_the_canary_is_found(tmp_path: Path) -> None:
+    name = small_models.save(small_models.make("mistral", num_hidden_layers=6), tmp_path)
+    run = greta.probe(name, IDS, backend="sdpa", settings=RunSettings(canary="on"))
+    assert {c.outcome for c in run.verdict.evidence.canaries} == {"found"}, run.verdict.evidence.canaries
+    assert len(run.verdict.evidence.canaries) == 6
+
+
+def test_the_plugin_runs_a_folder(pytester: pytest.Pytester) -> None:
+    name = small_models.save(small_models.make("llama"), pytester.path / "model")
+    pytester.makefile(
+        ".greta.yaml",
+        hf="suite: hf\ncases:\n- {id: one, token_ids: [7, 1, 99, 5, 23, 8]}\n- {id: two, prompt: Hi}\n",
+    )
+    result = pytester.runpytest("-m", "kv_aligned", f"--greta-model={name}", "--greta-lang=en", "hf.greta.yaml")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*comes without a tokenizer*", "*one*PASS*"])
+
+
+def test_a_module_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    model = small_models.make("qwen3").to(torch.bfloat16)
+    before = model.config._attn_implementation
+    run = greta.probe(model, IDS)
+    # .to() rounds RoPE's frequencies too, which from_pretrained(dtype=...) does not
+    assert (run.verdict.status, run.verdict.first_failure.stage) == ("KV_MISMATCH", "q_rope")
+    assert "not independent" in run.verdict.evidence.weights
+    assert model.config._attn_implementation == before
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert greta.probe(small_models.make("qwen3"), IDS).verdict.status == "PASS"
+
+
+def test_messages() -> None:
+    model = small_models.make("llama")
+    with pytest.raises(ModelError, match=r"training mode.*model\.eval\(\)"):
+        greta.load_model(model.train())
+    model.eval()
+    with pytest.raises(ModelError, match="is on meta; expected cpu"):
+        greta.load_model(small_models.make("llama").to("meta"))
+    with pytest.raises(ModelError, match="no output matrix"):
+        greta.load_model(model.model)
+    with pytest.raises(ModelError, match="not a model of transformers"):
+        greta.load_model(torch.nn.Linear(2, 2).eval())
+    bert = transformers.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+    with pytest.raises(ModelError, match=r"architecture 'bert'.*expected one of: llama"):
+        greta.load_model(transformers.AutoModelForMaskedLM.from_config(bert).eval())
+    with pytest.raises(Unsupported, match="loaded in f32, not in bf16"):
+        greta.probe(model, IDS, dtype="bf16")
+    with pytest.raises(Unsupported, match="attention 'flash_attention_2' of transformers cannot be traced"):
+        greta.probe(model, IDS, backend={"attention": "flash_attention_2"})
+    with pytest.raises(Unsupported, match="page_size cannot be asked"):
+        greta.probe(model, IDS, page_size=16)
+    with pytest.raises(ModelMissing, match="no folder '/nowhere'"):
+        greta.load_model("transformers:/nowhere")
+
+
+def test_an_unknown_cache() -> None:
+    class Foreign(transformers.DynamicCache):
+        layers = ()
+
+        def __init__(self, config: object) -> None: ...
+
+    with pytest.raises(Unsupported, match="Foreign cannot be read back"):
+        greta.probe(greta.load_model(small_models.make("llama"), cache=Foreign), IDS)
+
+
+def test_tied_weights(tmp_path: Path) -> None:
+    name = small_models.save(small_models.make("llama", tie_word_embeddings=True), tmp_path)
+    assert greta.probe(name, IDS).verdict.status == "PASS"
+
+
+def test_the_table_of_the_docs_is_the_code_s() -> None:
+    columns = {
+        "Llama, SmolLM2, Mistral, Qwen2": "llama",
+        "Qwen3": "qwen3",
+        "Gemma 2": "gemma2",
+        "Gemma 3": "gemma3_text",
+    }
+    rows = table("docs/transformers.md", "What is traced")
+    assert FAMILIES["llama"].layer == FAMILIES["mistral"].layer == FAMILIES["qwen2"].layer
+    for title, name in columns.items():
+        family = FAMILIES[name]
+        sites = {**family.layer, **family.outside}
+        said = {row["stage"].strip("`"): row[title].strip() for row in rows if row[title].strip()}
+        assert said == {stage: f"`{s.module or 'the layer'}` {s.side}" for stage, s in sites.items()}
