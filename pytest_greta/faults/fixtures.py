@@ -75,6 +75,11 @@ _OWN_TYPE = (None,)
 """The cache holds the activation type: what another one rounds away was not there."""
 
 
+_SEVERAL = (8,)
+"""Decoded rows: in one alone the largest score of every head may lie in the first tile of both schedules, which then
+round alike."""
+
+
 def _rounded(p_dtype: str, p_scale: float) -> tuple[dict[str, Any], ...]:
     """One schedule for both phases, so that a healthy run finds none that is another."""
     schedules = ({"tile": tile, "splits": 1, "p_dtype": p_dtype, "p_scale": p_scale} for tile in (32, 64, 96))
@@ -369,7 +374,7 @@ FIXTURES: tuple[Fixture, ...] = (
         "tile_quant_fp8",
         Expected("STRUCTURAL_DRIFT", ("attn_out",), status="PASS", finding=("SCHEDULE",)),
         rows=(130, 512),
-        keys={"schedule": _rounded("fp8_e4m3", 256.0)},
+        keys={"schedule": _rounded("fp8_e4m3", 256.0), "steps": _SEVERAL},
         inject={"phase": ("decode",), "layer": ANY, "magnitude": (16, 32)},
     ),
     Fixture(
@@ -377,7 +382,7 @@ FIXTURES: tuple[Fixture, ...] = (
         "tile_quant_bf16",
         Expected("STRUCTURAL_DRIFT", ("attn_out",), status="PASS", finding=("SCHEDULE",)),
         rows=(130, 512),
-        keys={"schedule": _rounded("bf16", 1.0)},
+        keys={"schedule": _rounded("bf16", 1.0), "steps": _SEVERAL},
         inject={"phase": ("decode",), "layer": ANY, "magnitude": (16, 32)},
         dtypes=("f32",),  # an output of P's own type hides its rounding
     ),
