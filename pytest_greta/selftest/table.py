@@ -86,9 +86,8 @@ def as_page(summary: Summary, language: str) -> str:
     if summary.odd:
         lines += [f"## {said(text('selftest.odd'))}", ""]
         for odd in summary.odd:
-            lines.append(
-                f"- {odd.id}, {said(text(f'selftest.odd_{odd.what}'))}: {md.escape(odd.plan)}; {md.escape(odd.got)}"
-            )
+            words = f"{odd.id}, {said(text(f'selftest.odd_{odd.what}'))}: {md.escape(odd.plan)}; {md.escape(odd.got)}"
+            lines += wrap(words, 120, "- ", "  ")
         lines.append("")
     return "\n".join(lines)
 
