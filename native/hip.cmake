@@ -29,25 +29,35 @@ function(greta_hip_library name)
   install(TARGETS ${name} LIBRARY DESTINATION _greta_native)
 endfunction()
 
-# `host`: the objects of the host side, which do not depend on the wave's width.
-function(greta_emulated_library name host wave)
-  greta_hip_library(${name} $<TARGET_OBJECTS:${host}> src/hip/kernels.cpp src/hip/emulate/emulate.cpp
-    src/hip/emulate/runtime_emulated.cpp)
+# `kernels`: objects for one wave width, which the twin shares. Its fault points lie in the host side and in `combine`.
+function(greta_emulated_kernels name wave)
+  add_library(${name} OBJECT src/hip/kernels.cpp src/hip/emulate/emulate.cpp src/hip/emulate/runtime_emulated.cpp)
+  greta_emulated(${name} ${wave})
+endfunction()
+
+function(greta_emulated name wave)
+  greta_hip_options(${name})
   target_compile_definitions(${name} PRIVATE GRETA_EMULATED=1 GRETA_WAVE=${wave} ${ARGN})
-  # -O2: these kernels are for tests, and a third optimisation level costs more time here than it saves there.
-  target_compile_options(${name} PRIVATE -O2)
+  # -O1: these kernels are for tests, and more costs more time here than it saves there.
+  target_compile_options(${name} PRIVATE -O1)
+endfunction()
+
+function(greta_emulated_library name host kernels wave)
+  greta_hip_library(${name} $<TARGET_OBJECTS:${host}> $<TARGET_OBJECTS:${kernels}> src/hip/kernel_combine.cpp)
+  greta_emulated(${name} ${wave} ${ARGN})
 endfunction()
 
 if(GRETA_HIP_EMULATED)
-  foreach(host greta_emulated_host greta_emulated_host_faulty)
+  foreach(host greta_emulated_host greta_emulated_host_faulty) # does not depend on the wave's width
     add_library(${host} OBJECT ${GRETA_HIP_HOST})
-    greta_hip_options(${host})
-    target_compile_definitions(${host} PRIVATE GRETA_EMULATED=1)
-    target_compile_options(${host} PRIVATE -O1)
+    greta_emulated(${host} 64)
   endforeach()
   target_sources(greta_emulated_host_faulty PRIVATE src/hip/fault_plan.cpp)
   target_compile_definitions(greta_emulated_host_faulty PRIVATE GRETA_FAULTS=1)
-  greta_emulated_library(greta_attn_hip_emulated greta_emulated_host 64)
-  greta_emulated_library(greta_attn_hip_emulated_warp32 greta_emulated_host 32) # NVIDIA's matrix instructions
-  greta_emulated_library(greta_attn_hip_emulated_faulty greta_emulated_host_faulty 64 GRETA_FAULTS=1)
+  greta_emulated_kernels(greta_emulated_wave64 64)
+  greta_emulated_kernels(greta_emulated_wave32 32)
+  greta_emulated_library(greta_attn_hip_emulated greta_emulated_host greta_emulated_wave64 64)
+  greta_emulated_library(greta_attn_hip_emulated_warp32 greta_emulated_host greta_emulated_wave32 32) # NVIDIA's
+  greta_emulated_library(greta_attn_hip_emulated_faulty greta_emulated_host_faulty greta_emulated_wave64 64
+    GRETA_FAULTS=1)
 endif()

@@ -8,6 +8,8 @@
 namespace greta {
 
 constexpr int run_dims = 8; /* dims of a thread */
+constexpr int any_dtype =
+    -1; /* the cache's type is looked up: in the emulation, where a kernel a type costs only time */
 
 /* Width: head dims rounded up to 64, 128 or 256. All `rows` are computed; those that do not exist see no key, and are
  * not written. */
@@ -22,11 +24,12 @@ struct DecodeShape {
 };
 
 /* Products of a tile: each thread's eight dims of its keys with all rows, then the sum over a key's lanes. */
-template <int width, int rows, int dtype>
+template <int width, int rows, int fixed_dtype>
 GPU_FN void decode_products(const AttendParams& p, const Sequence& seq, int32_t kv_head, int32_t first, int32_t lo,
                             int32_t hi, const float* q, float* s) {
   using Shape = DecodeShape<width, rows>;
   const int32_t slot = gpu::thread() / Shape::lanes, dim = gpu::thread() % Shape::lanes * run_dims;
+  const int dtype = fixed_dtype == any_dtype ? p.cache.dtype : fixed_dtype;
   GPU_ROLLED for (int round = 0; round < Shape::rounds; round += Shape::together) {
     gpu::reread(); /* the queries, a row at a time: all of them would not fit the registers */
     float k[Shape::together][run_dims] = {};
@@ -80,11 +83,12 @@ GPU_FN void decode_softmax(const AttendParams& p, const Sequence& seq, int32_t k
 }
 
 /* P.V: each thread's eight dims of its keys. */
-template <int width, int rows, int dtype>
+template <int width, int rows, int fixed_dtype>
 GPU_FN void decode_values(const AttendParams& p, const Sequence& seq, int32_t kv_head, int32_t first, int32_t lo,
                           int32_t hi, const float* s, const float* rescale, float (&sum)[rows][run_dims]) {
   using Shape = DecodeShape<width, rows>;
   const int32_t slot = gpu::thread() / Shape::lanes, dim = gpu::thread() % Shape::lanes * run_dims;
+  const int dtype = fixed_dtype == any_dtype ? p.cache.dtype : fixed_dtype;
   GPU_UNROLL for (int r = 0; r < rows; ++r) {
     GPU_UNROLL for (int i = 0; i < run_dims; ++i) sum[r][i] *= rescale[r];
   }
@@ -131,7 +135,7 @@ GPU_FN void decode_total(float (&sum)[rows][run_dims], float* total) {
   gpu::sync(); /* the total is complete */
 }
 
-template <int width, int rows, int dtype>
+template <int width, int rows, int fixed_dtype>
 GPU_FN void decode_split(const AttendParams& p) {
   GPU_SHARED(float, q, (rows * width)); /* the queries, and in the end the total */
   GPU_SHARED(float, s, (rows * tile_keys));
@@ -163,11 +167,11 @@ GPU_FN void decode_split(const AttendParams& p) {
     const int32_t first = tile * tile_keys;
     if (first >= hi || first + tile_keys <= lo) continue; /* of other rows of the call */
     gpu::sync(); /* the queries are there; the weights of the tile before are used */
-    decode_products<width, rows, dtype>(p, seq, kv_head, first, lo, hi, q, s);
+    decode_products<width, rows, fixed_dtype>(p, seq, kv_head, first, lo, hi, q, s);
     gpu::sync(); /* the scores are there */
     decode_softmax<rows>(p, seq, kv_head, first_row, n_rows, first, s, m, l, rescale);
     gpu::sync(); /* the weights are there */
-    decode_values<width, rows, dtype>(p, seq, kv_head, first, lo, hi, s, rescale, sum);
+    decode_values<width, rows, fixed_dtype>(p, seq, kv_head, first, lo, hi, s, rescale, sum);
   }
   decode_total<width, rows>(sum, q);
   for (int32_t i = gpu::thread(); i < n_rows * (2 + p.cache.dv); i += threads) {

@@ -1,4 +1,5 @@
-/* Every kernel by name, as the host launches it. Compiled as HIP, as CUDA, or as C++ for the emulation. */
+/* Every kernel by name, as the host launches it, but for `combine`, the one that the faulty twin has otherwise.
+ * Compiled as HIP, as CUDA, or as C++ for the emulation. */
 #pragma once
 
 #include "decode_split.h"
@@ -27,9 +28,6 @@ GPU_KERNEL(greta_prefill_naive, AttendParams, naive_waves, 1) {
 GPU_KERNEL(greta_decode_naive, AttendParams, naive_waves, 1) {
   decode_naive(p);
 }
-GPU_KERNEL(greta_combine, AttendParams, naive_waves, 1) {
-  combine(p);
-}
 
 #define GRETA_PREFILL_KERNEL(name, T, D, occupancy)                              \
   GPU_KERNEL(greta_prefill_##name##_##D, AttendParams, flash_waves, occupancy) { \
@@ -46,9 +44,14 @@ GRETA_PREFILL_KERNELS(bf16, Bf16, 2)
 GRETA_PREFILL_KERNELS(f16, F16, 2)
 GRETA_PREFILL_KERNELS(f32, float, 1)
 
+#if defined(GRETA_EMULATED)
+#define GRETA_FIXED(dtype) any_dtype
+#else
+#define GRETA_FIXED(dtype) dtype
+#endif
 #define GRETA_DECODE_KERNEL(name, dtype, width, rows)                                      \
   GPU_KERNEL(greta_decode_##name##_##width##_rows_##rows, AttendParams, decode_waves, 4) { \
-    decode_split<width, rows, dtype>(p);                                                   \
+    decode_split<width, rows, GRETA_FIXED(dtype)>(p);                                      \
   }
 #define GRETA_DECODE_WIDTHS(name, dtype, rows) \
   GRETA_DECODE_KERNEL(name, dtype, 64, rows)   \
