@@ -80,7 +80,7 @@ def _analyze(args: argparse.Namespace) -> int:
     except ArtifactError as error:
         return _usage([str(error)])
     written = f"{say('analyze.written', lang)}: {clean(str(args.output))}"
-    if lineage or any(args.traces_dir.glob(PATTERN)):
+    if any(r.suite != "-" for r in results) or any(args.traces_dir.glob(PATTERN)):
         print("\n".join([summary(results, lang=lang), "", *notes, written]))
     else:  # nothing was judged: no table of nothing
         print("\n".join([*prose("breach.no_records", lang, path=clean(str(args.traces_dir))), written]))
@@ -117,6 +117,7 @@ def _judge(
     """Results, how many traces of the other mode were left out, and remarks on GRETA's own traces by prompt."""
     from pytest_greta.analysis import failed_file, judge_file
     from pytest_greta.lineage.folder import judge_files
+    from pytest_greta.lineage.logits import judge_run, runs
     from pytest_greta.trace.reading import read_trace
     from pytest_greta.trace.sidecar import TraceError
     from pytest_greta.verdict import Breach
@@ -139,7 +140,7 @@ def _judge(
             breach = Breach("unreadable", {"where": where, "error": str(error)})
             results.append(failed_file(found.path.name, mode, breach))
     old, remarks = judge_files(lineage, mode, folder.resolve().name)
-    results += old
+    results += [*old, *(judge_run(run, folder, mode, folder.resolve().name) for run in runs(folder))]
     if not results:
         results.append(failed_file(folder.name or str(folder), mode, Breach("no_records", {"path": str(folder)})))
     return results, len(files) - len(chosen), remarks

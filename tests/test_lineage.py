@@ -195,3 +195,46 @@ def test_bare_nan_and_the_known_double_key() -> None:
 def test_any_line_is_an_object_or_one_error(line: bytes) -> None:
     with contextlib.suppress(LineError):
         assert isinstance(parse(line), dict)
+
+
+def logits(tmp_path: Path, phase: str, text: str | None) -> None:
+    folder = tmp_path / "traces" / "runs" / "kv_aligned_1" / "seed_1" / phase
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text("{}")
+    if text is not None:
+        (folder / "logits.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+
+
+def token(index: int, values: list[float], id_: int = 5) -> str:
+    return json.dumps({"token_idx": index, "token_id": id_, "logits": values}) + "\n"
+
+
+LOGITS = {
+    "equal": (token(3, ROW), 0, "ALIGNED"),
+    "differs": (token(3, [*ROW[:3], 0.5]), 3, None),
+    "empty": ("", 3, None),
+    "missing": (None, 3, None),
+    "bad": (token(3, ROW) + "{", 3, None),
+    "elsewhere": (token(9, ROW), 3, None),
+    "zero": (token(3, [0.0] * 4), 1, "REAL_MISMATCH"),
+    "nan": (token(3, ROW).replace("0.0078", "nan"), 1, "REAL_MISMATCH"),
+    "token": (token(3, ROW, 6), 1, "REAL_MISMATCH"),
+    "shape": (token(3, ROW[:3]), 1, "REAL_MISMATCH"),
+}
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_logits_files(tmp_path, name):
+    text, code, scenario = LOGITS[name]
+    logits(tmp_path, "prefill", token(2, ROW[::-1]) + token(3, ROW))
+    logits(tmp_path, "decode", text)
+    found, verdict = command(tmp_path)
+    assert (found, verdict["scenario"]) == (code, scenario)
+
+
+def test_a_truncated_logits_file_is_inconclusive(tmp_path):
+    for phase in ("prefill", "decode"):
+        logits(tmp_path, phase, token(3, ROW))
+    path = next((tmp_path / "traces").rglob("decode/logits.jsonl.gz"))
+    path.write_bytes(path.read_bytes()[:-9])
+    assert command(tmp_path)[0] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ def logits_drift(trace: Trace) -> Drift | None:
     if left is None or right is None:
         return None
     rows = np.intersect1d(left.positions, right.positions)
-    drifts = [_drift(left.row(int(row)), right.row(int(row))) for row in rows]
+    drifts = [drift_of(left.row(int(row)), right.row(int(row))) for row in rows]
     return _worst(drifts)
 
 
@@ -87,7 +88,7 @@ def _worst(drifts: Sequence[Drift]) -> Drift | None:
     return max(drifts, key=lambda d: (not np.isfinite(d.max_abs), d.max_abs), default=None)
 
 
-def _drift(full: NDArray[np.float32], other: NDArray[np.float32]) -> Drift:
+def drift_of(full: NDArray[Any], other: NDArray[Any]) -> Drift:
     """Both [vocab]. All figures in float64; KL(full || other) in nats."""
     a, b = full.astype(np.float64), other.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):

@@ -306,6 +306,9 @@ CATALOGUE: dict[str, str] = {
         "logits vouch for the rest"
     ),
     "breach.same_run": "every pair is the same record in all but its phase: the same run twice?",
+    "breach.logits_missing": "there is no {path}",
+    "breach.logits_empty": "{path} holds no record that can be read: nothing is not equal to anything",
+    "breach.logits_unpaired": "the decoded token {position} is not in the prefill's logits (next there: {other})",
     "breach.nothing_compared": "nothing was compared",
     "breach.harness": (
         "layer {layer}, stage {stage}: only the harness's own call of the kernel is wrong; both runs are right"

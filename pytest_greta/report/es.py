@@ -321,6 +321,9 @@ CATALOGUE: dict[str, str] = {
         "{position} no hay logits iguales que respondan por el resto"
     ),
     "breach.same_run": "cada par es el mismo registro salvo la fase: ¿la misma corrida dos veces?",
+    "breach.logits_missing": "no existe {path}",
+    "breach.logits_empty": "{path} no tiene ningún registro legible: la nada no es igual a nada",
+    "breach.logits_unpaired": "el token decodificado {position} no está en los logits del prefill (ahí sigue: {other})",
     "breach.nothing_compared": "no se comparó nada",
     "breach.harness": (
         "capa {layer}, etapa {stage}: falla solo la llamada propia del arnés al kernel; ambas corridas son correctas"
