@@ -39,10 +39,11 @@ def _summary(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
         return text("ci.no_summary", variable=github.SUMMARY).lines(lang)
     try:
         with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(github.step_summary(results, lang))
+            summary = github.step_summary(results, lang, taken=os.fstat(file.fileno()).st_size)
+            file.write(summary)
     except OSError as error:
         return text("ci.unwritable", report="github", path=path, error=error.strerror or error).lines(lang)
-    return []
+    return [] if summary else text("ci.summary_full", path=path).lines(lang)
 
 
 def _folder(variable: str) -> Path | None:

@@ -24,6 +24,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "--greta-report github: {variable} is not set, so there is no step summary; GitHub Actions sets it",
         "--greta-report github: {variable} no está definida, así que no hay resumen del paso; GitHub Actions la define",
     ),
+    "ci.summary_full": (
+        "--greta-report github: no room left in {path}, which may hold 1 MiB a step; run pytest in a step of its own",
+        "--greta-report github: no queda lugar en {path}, que admite 1 MiB por paso; ejecute pytest en un paso aparte",
+    ),
     "ci.unwritable": (
         "--greta-report {report}: {path}: {error}",
         "--greta-report {report}: no se pudo escribir {path}: {error}",

@@ -24,8 +24,10 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 WORKSPACE = "GITHUB_WORKSPACE"
 """Environment: what paths in annotations are relative to."""
 
+LIMIT = 2**20
+"""Bytes of a step's summary. One that is larger is not shown at all."""
 MOST_BYTES = 900_000
-"""Of the summary: what other tools of the step write must have room, too."""
+"""Of ours: what other tools of the step write must have room, too."""
 MOST_ERRORS = 10
 _TOLD = 20
 """Failures whose whole text is shown."""
@@ -50,14 +52,19 @@ def commands(results: Sequence[ProbeResult], lang: Lang, base: Path, workspace: 
     return lines
 
 
-def step_summary(results: Sequence[ProbeResult], lang: Lang) -> str:
-    """Markdown of at most ``MOST_BYTES``: counts, a table worst first, and the worst failures in full."""
+def step_summary(results: Sequence[ProbeResult], lang: Lang, taken: int = 0) -> str:
+    """Markdown of at most ``MOST_BYTES``: counts, a table worst first, and the worst failures in full.
+
+    ``taken``: bytes of the file that the step has written already; "" where too few are left for the counts.
+    """
     ordered = worst_first(results)
     counts = [sum(r.outcome == outcome for r in ordered) for outcome in ("passed", "failed", "not_run")]
     values = dict(zip(("passed", "failed", "not_run"), counts, strict=True))
     head = ["## pytest-greta", "", *md.paragraph("summary.counts", lang, total=len(ordered), **values)]
     headers = [say(f"word.{name}", lang) for name in ("case", "mode", "verdict", "first_failure", "max_rho", "place")]
-    room = MOST_BYTES - len("\n".join([*head, *md.table(headers, [])]).encode()) - 2_000
+    room = min(MOST_BYTES, LIMIT - taken) - len("\n".join([*head, *md.table(headers, [])]).encode()) - 2_000
+    if room < 0:
+        return ""
     rows: list[list[str]] = []
     for result in ordered:
         row = _row(result)

@@ -108,6 +108,23 @@ def test_a_summary_of_ten_thousand_fits_and_says_what_it_left_out() -> None:
     assert "\n| " in text
 
 
+@pytest.mark.parametrize("taken", [900_000, 2**20 - 9_000])
+def test_two_runs_in_one_step_share_its_limit(taken: int) -> None:
+    many = [probe_result(case=f"case_{i:05d}" + "x" * 60, outcome="failed") for i in range(10_000)]
+    text = github.step_summary(many, "both", taken)
+    assert text
+    assert taken + len(text.encode()) <= 2**20
+    assert re.search(r"\d+ more rows did not fit", text)
+
+
+def test_a_full_summary_is_left_as_it_is_and_said(project: Project, forge: Path) -> None:
+    forge.write_bytes(b"x" * 2**20)
+    result = project.cases(case("bad_2")).run("--greta-report=github")
+    assert forge.stat().st_size == 2**20
+    result.stdout.fnmatch_lines(["--greta-report github: no room left in *"])
+    assert len(commands(result)) == 1
+
+
 def issues(project: Project) -> list[dict]:
     return json.loads((project.path / "out/gl-code-quality-report.json").read_text())
 
