@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import hashlib
+import re
 import shlex
 import sys
 import time
@@ -24,6 +25,9 @@ PASSED, MISMATCH, USAGE, INCONCLUSIVE, STOPPED = 0, 1, 2, 3, 130
 """Exit codes: as expected; a mismatch; nothing was started; inconclusive; Ctrl-C here, while the run goes on there."""
 
 ARTIFACTS = "artifacts_remote"
+MASKS = ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+"""What AMD's and NVIDIA's runtimes read; a mask that pytest-greta gives to a worker indexes into these."""
+
 COLUMNS = 80
 LOG_LINES = 15
 """The end of pytest's output that is shown where there are no results."""
@@ -47,6 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="of the folder and reports; today / fecha; hoy")
     run.add_argument("--mode", choices=MODES, help="only this one / solo este")
     run.add_argument("--cases", type=Path, default=Path("cases"), metavar="PATH", help="file or folder / o carpeta")
+    run.add_argument(
+        "--devices", type=_devices, metavar="LIST", help="visible to the run, as in 0,1 / visibles para la corrida"
+    )
     run.add_argument(
         "--pytest-args", type=_words, default=[], metavar="ARGS", help="as in --pytest-args='-n 2 -k p0' / para pytest"
     )
@@ -80,6 +87,12 @@ def _date(raw: str) -> str:
         return datetime.date.fromisoformat(raw).isoformat()
     except ValueError:
         raise argparse.ArgumentTypeError(" / ".join(text("remote.date", got=repr(raw)).lines("both"))) from None
+
+
+def _devices(raw: str) -> str:
+    if not re.fullmatch(r"\d+(,\d+)*", raw, re.ASCII):
+        raise argparse.ArgumentTypeError(" / ".join(text("remote.devices", got=repr(raw)).lines("both")))
+    return raw
 
 
 def _words(raw: str) -> list[str]:
@@ -219,7 +232,7 @@ def _asked(args: argparse.Namespace, packed: Pack) -> dict[str, Any]:
         "host": args.host,
         "date": date,
         "arguments": [*arguments, *args.pytest_args],
-        "environment": {DATE: date},
+        "environment": {DATE: date, **(dict.fromkeys(MASKS, args.devices) if args.devices else {})},
     }
 
 
@@ -246,12 +259,12 @@ def _watch(conversation: Conversation, state: dict[str, Any], lang: str) -> dict
     from pytest_greta.progress import Bar
 
     bar = Bar(sys.stderr, time.monotonic())
-    first = True
+    shown: Any = ()
     while True:
         running = state["state"] == "running"
         now = time.monotonic()
-        if first or not running or bar.due(now):
-            first = False
+        if state["total"] != shown or not running or bar.due(now):  # at once when it is known how many there are
+            shown = state["total"]
             (words,) = _progress_text(state).lines("en" if lang == "both" else lang)
             bar.show(now, state["done"], state["total"] or 0, words, last=not running)
         if not running:
@@ -263,10 +276,12 @@ def _progress_text(state: dict[str, Any]) -> Text:
     from pytest_greta.progress import to_go
 
     if state["total"] is None:
-        return text("remote.collecting")
+        return text("remote.collecting" if state["state"] == "running" else "remote.not_collected")
     done, total = state["done"], state["total"]
-    left = to_go(state["seconds"], done, total - done) if done < total else "0:00"
-    return text("remote.progress", done=done, all=total, failed=state["failed"], left=left)
+    said = text("remote.counts", done=done, all=total, failed=state["failed"])
+    if state["state"] != "running":
+        return said
+    return text("remote.progress", counts=said, left=to_go(state["seconds"], done, total - done))
 
 
 def _state_text(state: dict[str, Any]) -> Text:

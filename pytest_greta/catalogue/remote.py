@@ -8,6 +8,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{got} is no date; expected YYYY-MM-DD",
         "{got} no es una fecha; se esperaba AAAA-MM-DD",
     ),
+    "remote.devices": (
+        "{got} are no devices; expected a list such as 0,1",
+        "{got} no son dispositivos; se esperaba una lista como 0,1",
+    ),
     "remote.bad_host": (
         "{host} is no host; expected a name of your ssh configuration, user@host or ssh://user@host:port",
         "{host} no es un host; se esperaba un nombre de su configuración de ssh, usuario@host o"
@@ -122,10 +126,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "collecting",
         "recolectando",
     ),
-    "remote.progress": (
-        "{done} of {all} probes, {failed} failed, {left} to go",
-        "{done} de {all} sondas, {failed} con fallo, faltan {left}",
-    ),
+    "remote.not_collected": ("no probe was collected", "no se recolectó ninguna sonda"),
+    "remote.counts": ("{done} of {all} probes, {failed} failed", "{done} de {all} sondas, {failed} con fallo"),
+    "remote.progress": ("{counts}, {left} to go", "{counts}, faltan {left}"),
     "remote.state": ("{run}: {state}, {progress}", "{run}: {state}; {progress}"),
     "remote.running_state": ("running", "en curso"),
     "remote.ended_state": ("ended, pytest's exit code {code}", "terminada, código de salida de pytest {code}"),

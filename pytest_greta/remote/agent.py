@@ -3,12 +3,13 @@
 Read by the host's Python from stdin (``ssh.BOOT``), it takes one line of JSON, the request, and answers with lines of
 JSON behind ``MARK``; whatever else a login shell prints is no answer. Folders on the host::
 
-    ~/.greta-remote/lock-<hostname>    held with flock by a run as long as any process of it lives
-    ~/.greta-remote/runs/<run>/        or, with a folder of the user's, a link to <folder>/<run>
-      agent.py, greta_remote_progress.py, pytest.ini, cases/   what was sent
-      run.json      what was asked for
-      artifacts/, pytest.log, progress
-      ended.json    pytest's exit code and the SHA-256 of every file, written when it is over
+    ~/.greta-remote/<hostname>/        of one machine: several may share a home folder
+      lock        held with flock by a run as long as any process of it lives
+      runs/<run>/ or, with a folder of the user's, a link to <folder>/<run>
+        agent.py, greta_remote_progress.py, pytest.ini, cases/   what was sent
+        run.json    what was asked for
+        artifacts/, pytest.log, progress
+        ended.json  pytest's exit code and the SHA-256 of every file, written when it is over
 
 ``python agent.py FD`` in a run's folder is the run itself, in a session of its own, so that no lost connection ends it.
 """
@@ -67,19 +68,14 @@ def answer(plain: dict[str, Any]) -> None:
 
 
 def base() -> Path:
-    folder = Path.home() / ".greta-remote"
+    folder = Path.home() / ".greta-remote" / socket.gethostname()
     (folder / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
-def lock_file() -> Path:
-    """By hostname: machines that share a home folder are locked one by one."""
-    return base() / f"lock-{socket.gethostname()}"
-
-
 def take_lock(how: int) -> int | None:
     """A descriptor that holds the lock, or None where a run has it. The kernel frees it with the last process."""
-    descriptor = os.open(lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(base() / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -95,7 +91,7 @@ def holder() -> dict[str, Any] | None:
         os.close(descriptor)
         return None
     with contextlib.suppress(ValueError):
-        found: dict[str, Any] = json.loads(lock_file().read_bytes())
+        found: dict[str, Any] = json.loads((base() / "lock").read_bytes())
         return found
     return {"run": "?", "since": 0.0}  # taken, and its name not yet written
 
@@ -200,7 +196,8 @@ def start(request: dict[str, Any]) -> None:
     root.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700)
     try:
-        _unpack(sent, folder, request["asked"])
+        asked = {**request["asked"], "hostname": socket.gethostname(), "user": getpass.getuser()}
+        _unpack(sent, folder, asked)
         if request["folder"]:
             (base() / "runs" / name).symlink_to(folder)
         os.pwrite(held, json.dumps({"run": name, "since": time.time()}).encode(), 0)

@@ -27,6 +27,7 @@ from pytest_greta.report.text import clean
 from pytest_greta.texts import join, text
 
 LOG, ABOUT = "pytest.log", "origin.json"
+ABOUT_KEYS = ("run", "date", "host", "hostname", "user", "arguments", "environment", "code", "state", "total", "done")
 OPTION = "--artifacts"
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -101,7 +102,7 @@ def _place(header: Mapping[str, Any], suite: Path, day: Path) -> Path:
     """The folder of one suite, in its place. One that is there already, unchanged, from an earlier fetch is kept."""
     prefix = f"artifacts/{suite.parent.name}/{suite.name}/"
     files = {name.removeprefix(prefix): made for name, made in header["files"].items() if name.startswith(prefix)}
-    about = {key: header[key] for key in ("run", "date", "host", "arguments", "code", "state", "total", "done")}
+    about = {key: header[key] for key in ABOUT_KEYS}
     (suite / ABOUT).write_text(json.dumps({**about, "files": files}, indent=1) + "\n")
     for known in sorted(day.glob(f"*/{ABOUT}")):
         if known.read_bytes() == (suite / ABOUT).read_bytes() and _unchanged(known.parent, files):

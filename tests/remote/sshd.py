@@ -17,7 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 GATE = """\
-import pathlib, time
+import os, pathlib, time
+
+def pytest_report_header():
+    return "devices " + " ".join(os.environ.get(f"{kind}_VISIBLE_DEVICES", "-") for kind in ("ROCR", "CUDA"))
 
 def pytest_runtest_setup(item):
     while not (pathlib.Path.home() / "open").exists():
@@ -148,7 +151,7 @@ class Server:
             (self.home / "open").unlink()
 
     def runs(self) -> list[Path]:
-        return sorted((self.home / ".greta-remote/runs").iterdir())
+        return sorted(self.home.glob(".greta-remote/*/runs/*"))
 
 
 def children(pid: int) -> list[int]:

@@ -34,7 +34,9 @@ def test_what_is_no_host(host, capsys):
     assert "is no host; expected a name of your ssh configuration" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("words", [["--date", "7.2.2026"], ["--mode", "both"], ["--pytest-args", "'open"], ["--what"]])
+@pytest.mark.parametrize(
+    "words", [["--date", "7.2.2026"], ["--mode", "both"], ["--pytest-args", "'open"], ["--devices", "0,x"], ["--what"]]
+)
 def test_usage(words, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["remote", "run", "node", *words])
@@ -193,7 +195,17 @@ def tar(content: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
 
 def header(content: dict[str, bytes], **more: Any) -> dict[str, Any]:
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    plain = {"run": "r", "date": DAY, "host": "node", "arguments": [], "code": 0, "state": "ended"}
+    plain = {
+        "run": "r",
+        "date": DAY,
+        "host": "node",
+        "hostname": "n",
+        "user": "u",
+        "arguments": [],
+        "environment": {},
+        "code": 0,
+        "state": "ended",
+    }
     return {**plain, "total": 1, "done": 1, "free": 1 << 30, "folder": "/f", "files": sums, **more}
 
 
