@@ -232,6 +232,14 @@ def test_logits_files(tmp_path, name):
     assert (found, verdict["scenario"]) == (code, scenario)
 
 
+def test_one_file_in_both_places_proves_nothing(tmp_path, capsys):
+    text = token(2, ROW[::-1]) + token(3, ROW)
+    logits(tmp_path, "prefill", text)
+    logits(tmp_path, "decode", text)
+    assert command(tmp_path)[0] == 3
+    assert "the same run twice?" in capsys.readouterr().out
+
+
 def test_a_truncated_logits_file_is_inconclusive(tmp_path):
     for phase in ("prefill", "decode"):
         logits(tmp_path, phase, token(3, ROW))
