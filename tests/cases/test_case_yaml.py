@@ -73,10 +73,10 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_with_place_and_reason(name: str, pure: bool) -> None:
     text, fragment = REFUSED[name]
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone: a busy machine is no hang
     with pytest.raises(CaseError) as caught:
         parse(text, F, pure=pure)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 3.0
     assert str(caught.value).startswith("f.greta.yaml:")
     assert fragment in str(caught.value)
     assert "\n" not in str(caught.value)
