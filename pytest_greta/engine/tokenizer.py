@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF, from its metadata, by the package ``tokenizers``; the ids are llama.cpp's.
+"""The tokenizer of a GGUF, from its metadata, by the package ``tokenizers``, after llama.cpp.
 
 ``tokenizer.ggml.model`` is ``gpt2``, a byte-level BPE, or ``llama``, SentencePiece (``tokenizer_spm.py``). How a BPE's
 text is split first goes by ``tokenizer.ggml.pre``: llama.cpp, ``src/llama-vocab.cpp``, ``llm_tokenizer_bpe``. Special
@@ -24,8 +24,8 @@ _CONTROL, _USER_DEFINED = 3, 4
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|%s| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _PRE: Mapping[str, str] = {"smollm": "", "qwen2": _WORDS % r"\p{N}", "llama-bpe": _WORDS % r"\p{N}{1,3}"}
-"""What a text is split into first, an expression by pre-tokenizer; "": single digits, and GPT-2's words. Each has been
-compared with llama.cpp."""
+"""What a text is split into first, an expression by pre-tokenizer; "": single digits, and GPT-2's words. ``smollm`` has
+been compared with llama.cpp, the others follow its source."""
 
 _KINDS = (*(f"gpt2/{name}" for name in _PRE), "llama")
 
