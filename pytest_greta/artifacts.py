@@ -24,15 +24,15 @@ import hashlib
 import os
 import secrets
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from pytest_greta.packed import pack, unpack
-from pytest_greta.report.jsonline import json_line
+from pytest_greta.packed import Line, line_of, unpack
 from pytest_greta.report.messages import prose
 from pytest_greta.report.text import clean
-from pytest_greta.result import ProbeResult, from_plain
+from pytest_greta.result import ProbeResult
 
 RESULTS = "results.jsonl"
 OPTION = "--greta-artifacts"
@@ -102,7 +102,7 @@ class RunFolder:
         """Add one line to ``results.jsonl``. Only the controller does. Raises ``ArtifactError``."""
         if self.is_worker:
             raise ValueError("results.jsonl belongs to the controller")
-        _append(self.path / RESULTS, json_line(pack(result)))
+        _append(self.path / RESULTS, line_of(result))
 
     @property
     def report_path(self) -> Path:
@@ -112,11 +112,14 @@ class RunFolder:
     def analysis_path(self) -> Path:
         return self.path / (safe_name(self.suite).upper() + "_ANALYSIS.tsv")
 
-    def write(self, path: Path, text: str) -> None:
-        """A whole text, atomically. Raises ``ArtifactError``, ``ValueError`` for a path outside the folder."""
+    def write(self, path: Path, text: str | Iterable[str]) -> None:
+        """A whole text, or its pieces, atomically. Raises ``ArtifactError``, ``ValueError`` for a path outside the
+        folder."""
         if path.parent.resolve() != self.path.resolve():
             raise ValueError(f"{path} is not in {self.path}")
-        write_atomic(path, text.encode("utf-8", "backslashreplace"))
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            for piece in [text] if isinstance(text, str) else text:
+                file.write(piece.encode("utf-8", "backslashreplace"))
 
 
 def next_folder(parent: Path, name: str) -> Path:
@@ -158,24 +161,41 @@ def replacing(path: Path, option: str = OPTION) -> Iterator[Path]:
 def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
     """The results of a ``results.jsonl``, and a sentence for each line that is none (a kill may cut the last one).
 
-    Raises ``ArtifactError`` where the file itself cannot be read.
+    Their rows stay in the file, and are read again when someone asks for them. Raises ``ArtifactError`` where the file
+    cannot be read.
     """
-    import orjson
-
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ArtifactError(_both("artifacts.unread", path=clean(str(path)), error=_why(error))) from None
     results, problems = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, place, size in _lines_of(path):
         try:
-            results.append(from_plain(ProbeResult, unpack(orjson.loads(line))))
+            results.append(unpack(Line(partial(_part_of, path, place, size))))
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             where = clean(f"{path}:{number}")
             problems.append(_both("breach.unreadable", where=where, error=clean(str(error))))
     return results, problems
+
+
+def _lines_of(path: Path) -> Iterator[tuple[int, int, int]]:
+    """(number from 1, first byte, bytes) of each line that is not blank."""
+    place = 0
+    with _unread(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, place, len(line)
+            place += len(line)
+
+
+def _part_of(path: Path, place: int, size: int) -> bytes:
+    with _unread(path), path.open("rb") as file:
+        file.seek(place)
+        return file.read(size)
+
+
+@contextlib.contextmanager
+def _unread(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(_both("artifacts.unread", path=clean(str(path)), error=_why(error))) from None
 
 
 def _append(path: Path, line: bytes) -> None:

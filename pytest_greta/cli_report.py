@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_greta import texts
+from pytest_greta.memory import uncollected
 from pytest_greta.options import LANGS
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _merge(args: argparse.Namespace) -> int:
+    with uncollected():
+        return _merged(args)
+
+
+def _merged(args: argparse.Namespace) -> int:
     import pytest
 
     from pytest_greta.artifacts import ArtifactError

@@ -141,8 +141,8 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         from pytest_greta.nodes import failure_repr, properties
+        from pytest_greta.packed import as_text
         from pytest_greta.report.failure import failure_text
-        from pytest_greta.result import to_plain
 
         worker = report.node.gateway.id
         result = crashed(self.config, crashitem, worker, self._reason(worker))
@@ -152,7 +152,7 @@ class Controller:
             report.longrepr = failure_repr(text, file, int(line))
             report.location = (file, int(line) - 1, f"{result.case}::{result.probe}")  # the head of the failure
             _tell_junit(self.config, report, properties(result))
-            vars(report).update(greta=[to_plain(result)], greta_case=True)
+            vars(report).update(greta=[as_text(result)], greta_case=True)
 
     def _reason(self, worker: str) -> texts.Text:
         note = self.scratch / worker if self.scratch is not None else None

@@ -78,14 +78,14 @@ class Files:
         """The reports, for people and for spreadsheets."""
         from pytest_greta.artifacts import ArtifactError
         from pytest_greta.report.markdown import default_author, final_report
-        from pytest_greta.report.tsv import analysis
+        from pytest_greta.report.tsv import pieces
 
         for suite, folder in self.folders.items():
             rows = [result for result in results if result.suite == suite]
             date, author, tsv = self.date.isoformat(), default_author(), folder.analysis_path
             report = final_report(rows, suite=suite, date=date, author=author, lang=lang, analysis_file=tsv.name)
             try:
-                folder.write(tsv, analysis(rows))
+                folder.write(tsv, pieces(rows))
                 folder.write(folder.report_path, report)
             except ArtifactError as error:
                 self._note(str(error))

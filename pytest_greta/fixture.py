@@ -41,13 +41,12 @@ class Greta:
         from pytest_greta import running
         from pytest_greta.nodes import RESULTS, properties, skip_reason
         from pytest_greta.report.failure import failure_text
-        from pytest_greta.result import to_plain
 
         item = self._item
         name = f"{item.name}.{self._count}" if self._count else item.name
         self._count += 1
         found = running.run_api(item, name, model, prompt, mode, backend=backend, dtype=dtype, **settings)
-        item.stash.setdefault(RESULTS, []).append(to_plain(found.result))
+        item.stash.setdefault(RESULTS, []).append(found.result)
         item.user_properties += properties(found.result)
         if not isinstance(found, running.Unfinished):
             return found

@@ -12,7 +12,6 @@ H0 falls where a case is KV_MISMATCH. Beside that stand two figures that change 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -20,10 +19,11 @@ from typing import Literal
 
 from pytest_greta.checks.constants import GAIN_LEANS, GAIN_ZERO, P_REJECTS, U
 from pytest_greta.checks.result import StageCheck
+from pytest_greta.digest import Odds, odds
+from pytest_greta.digest import gains as digest_gains
 from pytest_greta.report import pick
 from pytest_greta.result import ProbeResult
-from pytest_greta.trace.paths import RUNS
-from pytest_greta.trace.stages import ATTENTION_STAGES, CACHE_STAGES, ORDER
+from pytest_greta.trace.stages import ATTENTION_STAGES, ORDER
 from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, INCONCLUSIVE, KV_MISMATCH
 
 
@@ -75,7 +75,7 @@ def over_run(results: Sequence[ProbeResult]) -> RunTest:
     planted = [r for r in probes if r.fault]
     concluded = any(r.verdict.status != INCONCLUSIVE for r in planted if r.verdict)
     only_faults = concluded and len(planted) == len(probes)
-    p, elements = p_of(check for r in judged for check in r.stages)
+    p, elements = _joined(r.digest.odds for r in judged)
     state: Literal["H0", "H1", "p", "none", "open"] = "none" if only_faults else "open"
     if judged:
         state = "H1" if rejecting else "p" if p is not None and p < P_REJECTS else "H0"
@@ -83,16 +83,17 @@ def over_run(results: Sequence[ProbeResult]) -> RunTest:
 
 
 def p_of(checks: Iterable[StageCheck]) -> tuple[float | None, int]:
-    """(p, M) over all of ``checks`` that have one; (None, 0) where none has.
+    """(p, M) over all of ``checks`` that have one; (None, 0) where none has. The harness's own calls do not count."""
+    return _joined([odds(tuple(checks))])
 
-    A check's own p is 2 M_i exp(..), so the one with the largest rho' has the smallest p / M_i. The harness's own calls
-    do not count.
-    """
-    found = [(c.p_value, c.elements) for c in checks if c.p_value is not None and c.elements and _of_runs(c)]
-    total = sum(elements for _, elements in found)
-    if not found:
+
+def _joined(found: Iterable[Odds | None]) -> tuple[float | None, int]:
+    """A check's own p is 2 M_i exp(..), so the one with the largest rho' has the smallest p / M_i."""
+    known = [one for one in found if one is not None]
+    if not known:
         return None, 0
-    return min(1.0, *(p / elements * total for p, elements in found)), total
+    joined = Odds(min(one.least for one in known), sum(one.elements for one in known))
+    return joined.p, joined.elements
 
 
 def gains(results: Iterable[ProbeResult]) -> tuple[StageGain, ...]:
@@ -100,26 +101,15 @@ def gains(results: Iterable[ProbeResult]) -> tuple[StageGain, ...]:
     by_stage: dict[str, dict[tuple[object, ...], list[float]]] = {}
     for result in results:
         data = (result.settings.get("model"), result.settings.get("dtype"), result.prompt, result.n_tokens)
-        for stage, gain in case_gains(result.stages).items():
+        for stage, gain in result.digest.gains.items():
             by_stage.setdefault(stage, {}).setdefault(data, []).append(gain)
     tests = [_sign_test(stage, [median(same) for same in values.values()]) for stage, values in by_stage.items()]
     return _holm(sorted(tests, key=lambda test: ORDER[test.stage]))
 
 
 def case_gains(checks: Iterable[StageCheck]) -> dict[str, float]:
-    """g = sum (v - y) y / sum y^2 of each stage, over all layers and paths of a case."""
-    sums: dict[str, list[float]] = {}
-    for check in checks:
-        if check.gain is not None and _of_runs(check) and check.stage not in CACHE_STAGES:  # saturation shrinks
-            total = sums.setdefault(check.stage, [0.0, 0.0])
-            total[0] += check.gain[0]
-            total[1] += check.gain[1]
-    return {stage: moved / size for stage, (moved, size) in sums.items() if size > 0.0}
-
-
-def _of_runs(check: StageCheck) -> bool:
-    """A stage of one of the case's own runs: no further call, nor the output judged by a schedule."""
-    return check.path in RUNS and not check.part
+    """The gain of each stage of a case, see ``digest.gains``."""
+    return digest_gains(tuple(checks))
 
 
 def _sign_test(stage: str, values: Sequence[float]) -> StageGain:
@@ -131,8 +121,11 @@ def _sign_test(stage: str, values: Sequence[float]) -> StageGain:
 
 def two_sided(positive: int, negative: int) -> float:
     """The binomial sign test: how likely a coin gives a split as uneven."""
-    n, most = positive + negative, max(positive, negative)
-    tail: int = sum(math.comb(n, k) for k in range(most, n + 1))
+    n, least = positive + negative, min(positive, negative)
+    tail = ways = 1  # C(n, k) of k = 0, each from the one before: a run of 10,000 cases has numbers of 3000 digits
+    for k in range(1, least + 1):
+        ways = ways * (n - k + 1) // k
+        tail += ways
     return min(1.0, 2 * tail / (1 << n))
 
 

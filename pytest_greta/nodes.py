@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FAULT_MARK = "fault"
 
-RESULTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+RESULTS: pytest.StashKey[list[ProbeResult]] = pytest.StashKey()
 """Plain results that an item has produced and no report has carried away yet."""
 
 _SEEN: pytest.StashKey[MutableMapping[tuple[str, str], Where]] = pytest.StashKey()
@@ -107,12 +107,10 @@ class GretaProbe(pytest.Item):
         return running.where_of(self.config, self.path, self.probe.case.where.line)
 
     def runtest(self) -> None:
-        from pytest_greta.result import to_plain
-
         settings = running.run_settings(self.config, self.probe, self.nodeid, self.where)
         found = running.run(self.config, self.probe, settings)
         result, trace = (found.result, found.trace) if isinstance(found, running.Unfinished) else (found, "")
-        self.stash[RESULTS].append(to_plain(result))
+        self.stash[RESULTS].append(result)
         self.user_properties += properties(result)
         if result.outcome == "failed":
             raise ProbeFailed(result, trace)

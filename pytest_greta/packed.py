@@ -1,54 +1,140 @@
-"""A result as one short line: rows of one kind as a table whose columns are named once, without what is default."""
+"""A result as one short line of JSON: rows of one kind as columns, without what is default.
+
+``"stages": {"path": ["full", ...], "layer": [-1, ...], "rho": [0.31, ...]}``. The line is what a worker of xdist sends
+home and what ``results.jsonl`` holds; where it is read, its tables stay in it until a report asks for rows.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
-from pytest_greta.result import ProbeResult, to_plain
+import orjson
 
-TABLES = ("stages", "bytes", "stats", "prices", "sees")
+from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
+from pytest_greta.report.jsonline import fit
+from pytest_greta.result import AttentionStat, ProbeResult, from_plain, to_plain
+from pytest_greta.rows import Rows, Table, default_values
+
+TABLES: dict[str, type[Any]] = {
+    "stages": StageCheck,
+    "bytes": ByteCheck,
+    "stats": AttentionStat,
+    "prices": Price,
+    "sees": Sees,
+}
 """The fields of a result that hold many rows of one dataclass."""
 
+LARGE = ("stages", "bytes", "stats")
+"""A row a layer and more."""
 
-def pack(result: ProbeResult) -> dict[str, Any]:
-    """Plain values, the ``TABLES`` as ``{"columns": [...], "rows": [...]}``; ``unpack`` is the inverse."""
+_PLAIN = ({int}, {bool}, {int, bool})
+
+
+def pack(result: ProbeResult) -> bytes:
+    """One line of UTF-8 JSON with its newline; nan and inf as "nan", "inf", "-inf"."""
     fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    tables = {name: _table(rows) for name in TABLES if (rows := fields.pop(name))}
-    return {name: to_plain(value) for name, value in fields.items()} | tables
+    tables = {name: _table(kind, rows) for name, kind in TABLES.items() if (rows := fields.pop(name))}
+    head = {name: fit(to_plain(value)) for name, value in fields.items()}
+    return orjson.dumps(head | tables, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _table(rows: Sequence[Any]) -> dict[str, Any]:
-    """A column that holds its default in every row is left out; trailing defaults of a row are, too."""
-    fields = dataclasses.fields(rows[0])
-    defaults = [_default(field) for field in fields]
-    used = [i for i, f in enumerate(fields) if any(getattr(row, f.name) != defaults[i] for row in rows)]
-    names, absent = [fields[i].name for i in used], [defaults[i] for i in used]
-    return {"columns": names, "rows": [_row(row, names, absent) for row in rows]}
+def _table(kind: type[Any], rows: Sequence[Any]) -> Table:
+    """Values that JSON can hold. A column that holds its default in every row is left out."""
+    if isinstance(rows, Rows):
+        return rows.table()
+    defaults = default_values(kind)
+    found = {}
+    for field in dataclasses.fields(kind):
+        column = list(map(attrgetter(field.name), rows))
+        if field.name not in defaults or any(value != defaults[field.name] for value in column):
+            found[field.name] = _column(column)
+    return found
 
 
-def _row(row: Any, names: Sequence[str], defaults: Sequence[Any]) -> list[Any]:
-    values = [getattr(row, name) for name in names]
-    while values and values[-1] == defaults[len(values) - 1]:
-        values.pop()
-    return [to_plain(value) for value in values]
+def _column(values: list[Any]) -> list[Any]:
+    """Most columns are fit as they are, which one look at the whole shows."""
+    kinds = set(map(type, values))
+    if kinds == {float} and math.isfinite(sum(values)):
+        return values
+    if kinds == {str} and "".join(values).isascii():
+        return values
+    if kinds in _PLAIN and max(values) < 1 << 63 and min(values) >= -(1 << 63):
+        return values
+    return [fit(_nested(value)) for value in values]
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default  # MISSING is unlike any value
+def _nested(value: Any) -> Any:
+    """A dataclass in a cell as the list of its values: names in every row would be half of the file."""
+    if dataclasses.is_dataclass(value):
+        return [to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return to_plain(value)
 
 
-def unpack(plain: dict[str, Any]) -> dict[str, Any]:
-    """What ``from_plain`` reads. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is no packed line."""
-    return {key: _unpack(value) if key in TABLES and isinstance(value, dict) else value for key, value in plain.items()}
+class Line:
+    """A packed line, in memory or in a file, that tables are decoded from when someone asks."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self.read = read
+
+    def table(self, name: str) -> Table:
+        found: Table = _decoded(self)[name]
+        return found
 
 
-def _unpack(table: dict[str, Any]) -> list[dict[str, Any]]:
-    """A short row has the defaults of the dataclass in its last columns, except where they come before others."""
-    columns = table["columns"]
-    if any(len(row) > len(columns) for row in table["rows"]):
-        raise ValueError("a row is longer than its columns")
-    return [dict(zip(columns, row, strict=False)) for row in table["rows"]]
+@lru_cache(maxsize=4)
+def _decoded(line: Line) -> Any:
+    """The lines asked for last: a report asks for several tables of one result, then goes on to the next."""
+    return orjson.loads(line.read())
+
+
+def unpack(line: Line, **changes: Any) -> ProbeResult:
+    """The inverse of ``pack``; ``changes`` replace fields.
+
+    Raises ``ValueError``, ``TypeError``, ``KeyError`` or ``AttributeError`` for what is no packed line.
+    """
+    plain = _decoded(line)
+    if not isinstance(plain, dict):
+        raise ValueError(f"expected an object, got {type(plain).__name__}")
+    tables: dict[str, Any] = {}
+    for name, kind in TABLES.items():
+        if name in plain:
+            rows = _rows(line, name, kind, plain[name])
+            tables[name] = rows if name in LARGE else tuple(rows)
+    result = from_plain(ProbeResult, {**plain, **tables, **changes})
+    if not changes:
+        object.__setattr__(result, "_line", line)  # no field: a changed copy has none, and is packed anew
+    result.digest  # noqa: B018  while the tables are at hand
+    return result
+
+
+def as_text(result: ProbeResult) -> str:
+    """For a report of pytest, which other plugins may write as JSON."""
+    return pack(result).decode("utf-8")
+
+
+def from_text(text: str, **changes: Any) -> ProbeResult:
+    """The inverse of ``as_text``; ``changes`` replace fields."""
+    return unpack(Line(partial(bytes, text, "utf-8")), **changes)
+
+
+def line_of(result: ProbeResult) -> bytes:
+    """The packed line of a result, as it was read where it has not been changed since."""
+    line: Line | None = getattr(result, "_line", None)
+    return line.read() if line is not None else pack(result)
+
+
+def _rows(line: Line, name: str, kind: type[Any], table: Any) -> Rows[Any]:
+    if not isinstance(table, dict) or not all(isinstance(column, list) for column in table.values()):
+        raise ValueError(f"{name}: expected columns")
+    sizes = set(map(len, table.values()))
+    if len(sizes) != 1:
+        raise ValueError(f"{name}: columns of different lengths")
+    wanted = {field.name for field in dataclasses.fields(kind)} - default_values(kind).keys()
+    if absent := wanted - table.keys():
+        raise ValueError(f"{name}: no column {min(absent)}")
+    return Rows(kind, sizes.pop(), partial(line.table, name))

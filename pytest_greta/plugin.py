@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,10 +125,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     results = item.stash.get(nodes.RESULTS, None)
     if results:
+        from pytest_greta.packed import as_text
+
         is_case = isinstance(item, nodes.GretaProbe)
         if report.passed and not is_case:
-            results = [{**result, "outcome": "passed"} for result in results]  # the test had its own expectation
-        vars(report).update(greta=results, greta_case=is_case)
+            results = [replace(result, outcome="passed") for result in results]  # the test had its own expectation
+        vars(report).update(greta=list(map(as_text, results)), greta_case=is_case)
         item.stash[nodes.RESULTS] = []
     if report.skipped and isinstance(item, nodes.GretaProbe) and isinstance(report.longrepr, tuple):
         path, line, _ = item.reportinfo()

@@ -9,16 +9,19 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Literal, TypeVar
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
 from pytest_greta.texts import Text
 from pytest_greta.verdict import Verdict
 
-RESULT_SCHEMA = 1
+if TYPE_CHECKING:
+    from pytest_greta.digest import Digest
+
+RESULT_SCHEMA = 2
 
 NOT_REACHED = "not_reached"
 """The ``not_run_kind`` of a probe that an interrupted session never came to."""
@@ -68,9 +71,9 @@ class ProbeResult:
     fault: str = ""
     reproduce: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    stages: tuple[StageCheck, ...] = ()
-    bytes: tuple[ByteCheck, ...] = ()
-    stats: tuple[AttentionStat, ...] = ()
+    stages: Sequence[StageCheck] = ()
+    bytes: Sequence[ByteCheck] = ()
+    stats: Sequence[AttentionStat] = ()
     roundings: Mapping[str, Any] = field(default_factory=dict)
     """What the library declares of its arithmetic, by phase."""
     prices: tuple[Price, ...] = ()
@@ -82,6 +85,13 @@ class ProbeResult:
     """``2/3`` where the run was one of several parts (``merge.SHARD``)."""
     seconds: float = 0.0
     schema: int = RESULT_SCHEMA
+
+    @cached_property
+    def digest(self) -> Digest:
+        """What reports over many results ask of the rows; made once, since the rows may have to be read again."""
+        from pytest_greta.digest import digest
+
+        return digest(self)
 
     @property
     def not_run_text(self) -> Text:
@@ -116,30 +126,64 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     """The inverse of ``to_plain`` for a dataclass. Unknown keys are ignored, so that old readers read new files."""
-    hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return cls(**{k: _build(hints[k], v) for k, v in data.items() if k in known})
+    found = {}
+    for name, convert in converters(cls):
+        if name in data:
+            value = data[name]
+            found[name] = value if convert is None or value is None else convert(value)
+    return cls(**found)
+
+
+Convert = Callable[[Any], Any]
+
+
+def converters(cls: Any) -> tuple[tuple[str, Convert | None], ...]:
+    """Of each field of a dataclass, what makes its value from a plain one; None where the plain one is it."""
+    return _converters(cls)
 
 
 @cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _converters(cls: Any) -> tuple[tuple[str, Convert | None], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple((field.name, _converter(hints[field.name])) for field in dataclasses.fields(cls))
 
 
-def _build(hint: Any, value: Any) -> Any:
-    origin = typing.get_origin(hint)
-    if value is None:
-        return None
+@cache
+def _converter(hint: Any) -> Convert | None:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        inner = [h for h in typing.get_args(hint) if h is not type(None)]
-        return _build(inner[0], value)
+        return _converter(next(h for h in args if h is not type(None)))
+    if origin is Sequence or (origin is tuple and args[1:] == (Ellipsis,)):
+        return partial(_tuple, _converter(args[0]))
     if origin is tuple:
-        args = typing.get_args(hint)
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_build(args[0], v) for v in value)
-        return tuple(_build(h, v) for h, v in zip(args, value, strict=True))
+        return partial(_fixed, tuple(map(_converter, args)))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return from_plain(hint, value)
-    if hint is float and isinstance(value, str):
-        return float(value)  # nan and inf travel as strings in JSON
-    return value
+        return partial(_dataclass, hint)
+    if hint is float:
+        return _float
+    return None
+
+
+def _tuple(convert: Convert | None, value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return value  # rows that are read later
+        raise TypeError(f"expected a list, got {type(value).__name__}")
+    return tuple(value if convert is None else [x if x is None else convert(x) for x in value])
+
+
+def _fixed(converts: tuple[Convert | None, ...], value: Any) -> tuple[Any, ...]:
+    return tuple(x if c is None or x is None else c(x) for c, x in zip(converts, value, strict=True))
+
+
+def _dataclass(cls: type[Any], value: Any) -> Any:
+    """From a mapping by names, or in a table a list of the fields' values in their order; one that is built stays."""
+    if isinstance(value, cls):
+        return value
+    if not isinstance(value, list):
+        return from_plain(cls, value)
+    return cls(*(x if c is None or x is None else c(x) for x, (_, c) in zip(value, converters(cls), strict=False)))
+
+
+def _float(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value  # nan and inf travel as strings in JSON

@@ -98,14 +98,14 @@ class Session:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "setup" or not report.passed:  # a case that was interrupted has only its setup
             self.reached.add(report.nodeid)
-        plain: list[dict[str, Any]] | None = getattr(report, "greta", None)
-        if not plain:
+        lines: list[str] | None = getattr(report, "greta", None)
+        if not lines:
             return
-        from pytest_greta.result import ProbeResult, from_plain
+        from pytest_greta.packed import from_text
 
         worker = getattr(report, "worker_id", "")  # set by xdist
         known = {"run_id": self.run_id, "shard": self.shard, **({"worker": worker} if worker else {})}
-        results = [from_plain(ProbeResult, {**data, **known}) for data in plain]
+        results = [from_text(line, **known) for line in lines]
         self.results += results
         if self.files is None:
             self.begin(())  # under xdist the fixture's probes come without any case

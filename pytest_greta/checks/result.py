@@ -114,14 +114,23 @@ class StageCheck:
     @property
     def finding(self) -> str:
         """The grade as traces and tables spell it."""
-        definite = "SCHEDULE" if self.part == "tile" else "DEFINITE"
-        return {"ok": "NONE", "suspect": "SUSPECT", "definite": definite}[self.grade]
+        return finding(self.rho, self.rho2, self.part)
 
     @property
     def grade(self) -> Grade:
-        if self.rho2 > 1.0:
-            return "definite"
-        return "suspect" if self.rho > 1.0 else "ok"
+        return grade(self.rho, self.rho2)
+
+
+def grade(rho: float, rho2: float) -> Grade:
+    if rho2 > 1.0:
+        return "definite"
+    return "suspect" if rho > 1.0 else "ok"
+
+
+def finding(rho: float, rho2: float, part: str) -> str:
+    """The grade of a check as traces and tables spell it."""
+    definite = "SCHEDULE" if part == "tile" else "DEFINITE"
+    return {"ok": "NONE", "suspect": "SUSPECT", "definite": definite}[grade(rho, rho2)]
 
 
 @dataclass(frozen=True)

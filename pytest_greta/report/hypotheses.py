@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pytest_greta.checks.constants import GAIN_ZERO
-from pytest_greta.hypotheses import RunTest, over_run
+from pytest_greta.hypotheses import RunTest
 from pytest_greta.report.md import escape, paragraph, table
-from pytest_greta.report.measured import QKV
 from pytest_greta.report.messages import Lang, Term, prose, say, truth
 from pytest_greta.report.proof import canary_lines, figures, p_text
 from pytest_greta.report.text import number
@@ -16,8 +15,8 @@ from pytest_greta.result import ProbeResult
 from pytest_greta.verdict import SCENARIOS
 
 
-def hypotheses(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
-    test = over_run(results)
+def hypotheses(results: Sequence[ProbeResult], lang: Lang, test: RunTest) -> list[str]:
+    """``test``: that of the whole run."""
     lines = paragraph(f"hypothesis.{test.state}", lang, judged=test.judged, rejecting=len(test.rejecting))
     if test.faults and test.state != "none":
         lines += paragraph("hypothesis.faults", lang)
@@ -105,19 +104,20 @@ def _collected(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     def item(key: str, **values: object) -> None:
         lines.extend(f"- {escape(text)}" for text in prose(f"collected.{key}", lang, **values))
 
-    hashes = [check for r in own for check in r.bytes if check.stage in QKV]
-    layers = {check.layer for check in hashes}
-    if hashes:
-        item("hashes", equal=sum(c.equal for c in hashes), compared=len(hashes), layers=len(layers))
-    scores = [stat for r in own for stat in r.stats if stat.stage == "scores"]
+    digests = [r.digest for r in own]
+    layers = frozenset[int]().union(*(d.hash_layers for d in digests))
+    if hashes := sum(d.hashes for d in digests):
+        item("hashes", equal=sum(d.equal for d in digests), compared=hashes, layers=len(layers))
+    scores = [d.scores for d in digests if d.scores is not None]
     if scores:
+        with_scores = frozenset[int]().union(*(d.score_layers for d in digests))
         item(
             "stats",
-            count=len({stat.layer for stat in scores}),
-            layers=len(layers | {stat.layer for stat in scores}),
-            low=number(min(stat.min for stat in scores)),
-            high=number(max(stat.max for stat in scores)),
-            prob=number(max(stat.max for r in own for stat in r.stats if stat.stage == "probs")),
+            count=len(with_scores),
+            layers=len(layers | with_scores),
+            low=number(min(low for low, _ in scores)),
+            high=number(max(high for _, high in scores)),
+            prob=number(max(d.prob for d in digests if d.prob is not None)),
         )
     measured = [r for r in own if r.verdict and r.verdict.indicators.kv_aligned is not None]
     if measured:
@@ -126,5 +126,5 @@ def _collected(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     judged = [r for r in own if r.stages]
     if judged:
         rho = max(r.verdict.rho for r in judged if r.verdict)
-        item("rho", rho=number(rho), elements=sum(c.elements for r in judged for c in r.stages))
+        item("rho", rho=number(rho), elements=sum(r.digest.elements for r in judged))
     return [f"### {say('report.evidence_measured', lang)}", "", *lines, ""] if lines else []

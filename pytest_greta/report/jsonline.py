@@ -12,18 +12,19 @@ _INT64 = 1 << 63
 
 def json_line(plain: Any) -> bytes:
     """``plain`` (see ``result.to_plain``) as UTF-8 JSON and a newline; nan and inf as "nan", "inf", "-inf"."""
-    return orjson.dumps(_fit(plain), option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(fit(plain), option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _fit(value: Any) -> Any:
+def fit(value: Any) -> Any:
+    """What JSON can hold of plain values."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {_fit(k): _fit(v) for k, v in value.items()}
+        return {fit(k): fit(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_fit(v) for v in value]
+        return [fit(v) for v in value]
     if isinstance(value, int) and not isinstance(value, bool) and not -_INT64 <= value < 2 * _INT64:
         return str(value)
     return value

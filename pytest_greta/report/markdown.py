@@ -6,12 +6,12 @@ import getpass
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from pytest_greta.hypotheses import over_run
+from pytest_greta.hypotheses import RunTest, over_run
 from pytest_greta.report import pick
 from pytest_greta.report.declared import declared
 from pytest_greta.report.hypotheses import hypotheses
 from pytest_greta.report.md import block, code, escape, paragraph, table
-from pytest_greta.report.measured import attention, environment, hashes, indicators
+from pytest_greta.report.measured import LISTED, attention, environment, hashes, indicators
 from pytest_greta.report.messages import Lang, each, languages, prose, say, translate
 from pytest_greta.report.proof import rerun_text
 from pytest_greta.report.sentence import located_text, reasons, sentence
@@ -19,9 +19,6 @@ from pytest_greta.report.text import number, shorten
 from pytest_greta.report.ways import way_texts
 from pytest_greta.result import NOT_REACHED, ProbeResult
 from pytest_greta.verdict import INCONCLUSIVE, SCENARIOS
-
-LISTED = 200
-"""Rows of a table of probes; the rest is in the TSV."""
 
 Section = Callable[[Sequence[ProbeResult], Lang], list[str]]
 
@@ -54,16 +51,17 @@ def final_report(
         title = " / ".join(word.capitalize() for word in say(label, lang).split(" / "))
         lines.append(f"**{title}**: {value}  ")
     lines += ["", "---", ""]
+    test = over_run(results)
     sections: tuple[Section, ...] = (
-        lambda r, la: _executive(r, la, notes),
+        lambda r, la: _executive(r, la, test, notes),
         lambda r, la: _by_mode(r, la, analysis_file),
         _side_by_side,
         indicators,
         lambda r, la: hashes(r, la, analysis_file),
         attention,
         _interpretation,
-        hypotheses,
-        _conclusion,
+        lambda r, la: hypotheses(r, la, test),
+        lambda r, la: _conclusion(r, la, test),
         _recommendation,
         _reproduce,
         lambda r, la: environment(r, la) + declared(r, la),
@@ -91,9 +89,8 @@ def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
     return f"{state} ({counts['passed']} / {len(results)})"
 
 
-def _executive(results: Sequence[ProbeResult], lang: Lang, notes: Sequence[str]) -> list[str]:
+def _executive(results: Sequence[ProbeResult], lang: Lang, session: RunTest, notes: Sequence[str]) -> list[str]:
     counts = Counter(r.outcome for r in results)
-    session = over_run(results)
     lines = paragraph(
         "summary.counts",
         lang,
@@ -211,8 +208,7 @@ def _interpretation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     return lines if any(r.verdict for r in results) else []
 
 
-def _conclusion(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
-    session = over_run(results)
+def _conclusion(results: Sequence[ProbeResult], lang: Lang, session: RunTest) -> list[str]:
     inconclusive = sum(1 for r in results if r.verdict and r.verdict.status == INCONCLUSIVE)
     lines: list[str] = []
     for language in languages(lang):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_greta.checks.result import ByteCheck
+from pytest_greta.digest import QKV
 from pytest_greta.report import pick
 from pytest_greta.report.md import code, escape, paragraph, table
 from pytest_greta.report.messages import Lang, say, truth
@@ -13,7 +14,9 @@ from pytest_greta.report.text import number
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.stages import order
 
-QKV = ("q_proj", "k_proj", "v_proj", "q_rope", "k_rope", "kv_write")
+LISTED = 200
+"""Rows of a table of probes; the rest is in the files beside the report."""
+
 ROWS = 1500
 """Rows of hashes in one report: SmolLM2 has 180 a probe."""
 
@@ -31,7 +34,11 @@ def indicators(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
         rows.append([escape(result.case), escape(pick.mode_text(result)), *(truth(v, lang) for v in values)])
     if not rows:
         return []
-    return paragraph("report.indicator_note", lang) + paragraph("summary.indicators_note", lang) + table(headers, rows)
+    notes = paragraph("report.indicator_note", lang) + paragraph("summary.indicators_note", lang)
+    lines = notes + table(headers, rows[:LISTED])
+    if len(rows) > LISTED:
+        lines += paragraph("report.folded", lang, count=len(rows) - LISTED, file="results.jsonl")
+    return lines
 
 
 def hashes(results: Sequence[ProbeResult], lang: Lang, analysis_file: str) -> list[str]:
@@ -46,6 +53,9 @@ def hashes(results: Sequence[ProbeResult], lang: Lang, analysis_file: str) -> li
         "max",
     ]
     for result in results:
+        if not budget:
+            left_out += result.digest.hashes
+            continue
         found = sorted((b for b in result.bytes if b.stage in QKV), key=lambda b: (*order(b.layer, b.stage), b.part))
         if not found:
             continue
@@ -76,7 +86,7 @@ def attention(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     budget = ROWS
     headers = [say(f"word.{w}", lang) for w in ("layer", "stage", "path", "min", "max", "mean", "origin")]
     for result in results:
-        shown = result.stats[:budget]
+        shown = result.stats[:budget] if budget else ()
         budget -= len(shown)
         left_out += len(result.stats) - len(shown)
         if shown:

@@ -24,6 +24,8 @@ def plain(text: str, role: str) -> str:  # noqa: ARG001
 
 def clean(text: str) -> str:
     """One line without control or format characters: each becomes its escape (``\\n``, ``\\x1b``, ``\\u202e``)."""
+    if text.isprintable() and _FILLER not in text:
+        return text
     return "".join(c if c.isprintable() and c != _FILLER else c.encode("unicode_escape").decode() for c in text)
 
 

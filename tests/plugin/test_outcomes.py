@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from xml.etree import ElementTree
 
 import pytest
@@ -241,8 +242,8 @@ def test_numpy_scalars_never_leave_an_item(project: Project) -> None:
             items.append(report)
 
     project.pytester.inline_run(plugins=[Spy()])
-    (plain,) = next(report.greta for report in items if hasattr(report, "greta"))
-    assert type(plain["verdict"]["rho"]) is float
+    (line,) = next(report.greta for report in items if hasattr(report, "greta"))
+    assert type(json.loads(line)["verdict"]["rho"]) is float
 
 
 @pytest.mark.parametrize(("args", "shown"), [([], True), (["-q"], True), (["-qq"], False)])

@@ -17,12 +17,11 @@ import pytest
 
 from pytest_greta import cli
 from pytest_greta.cases.model import CaseError
+from pytest_greta.packed import pack as packed_line
 from pytest_greta.remote import agent, fetching, greta_remote_progress, ssh
 from pytest_greta.remote.fetching import Fetched
 from pytest_greta.remote.judge import judge
 from pytest_greta.remote.pack import PackError, pack
-from pytest_greta.report.jsonline import json_line
-from pytest_greta.result import to_plain
 from tests.support import results as samples
 
 DAY = "2026-02-07"
@@ -214,7 +213,7 @@ def receive(content: dict[str, bytes], stream: bytes, folder: Path, **more: Any)
 
 
 def content(*results: Any) -> dict[str, bytes]:
-    return {"pytest.log": b"log", f"artifacts/{DAY}/s/results.jsonl": b"".join(json_line(to_plain(r)) for r in results)}
+    return {"pytest.log": b"log", f"artifacts/{DAY}/s/results.jsonl": b"".join(map(packed_line, results))}
 
 
 def nothing_in(folder: Path) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import re
 
 import pytest
 
@@ -17,27 +19,55 @@ def rows(results) -> list[dict[str, str]]:
 
 
 def test_a_row_a_stage_with_rho_and_hashes():
-    full, decode = rows([samples.mismatch()])
-    assert (decode["layer"], decode["stage"], decode["path"]) == ("3", "q_rope", "decode")
-    assert (decode["rho"], decode["rho2"], decode["finding"]) == ("12345.6", "9", "DEFINITE")
-    assert (decode["left_hash"], decode["right_hash"], decode["equal"]) == (*samples.HASHES, "false")
-    assert decode["first_difference"] == "32"
-    assert (full["path"], full["finding"], full["left_hash"]) == ("full", "NONE", "")
+    (row,) = rows([samples.mismatch()])
+    assert (row["layer"], row["stage"], row["path"]) == ("3", "q_rope", "decode")
+    assert (row["rho"], row["rho2"], row["finding"]) == ("12345.6", "9", "DEFINITE")
+    assert (row["rho_full"], row["rho_prefix"], row["rho_decode"]) == ("0.2", "", "12345.6")
+    assert (row["rows"], row["elements"]) == ("6", "600")
+    assert (row["left_hash"], row["right_hash"], row["equal"]) == (*(f"#{h}" for h in samples.HASHES), "false")
+    assert (row["compared"], row["first_difference"]) == ("full / decode", "32")
 
 
-def test_byte_checks_without_rho_have_rows_of_their_own():
+def test_the_comparison_that_differs_is_shown():
     compared = (
         ByteCheck(0, "kv_write", "k", "full", "prefix", "a", "a", 8),
         ByteCheck(0, "kv_write", "v", "full", "prefix", "b", "c", 8, (3,)),
-        ByteCheck(0, "q_proj", "", "full", "decode", "d", "e", 1, (8,)),
+        ByteCheck(0, "q_proj", "", "full", "decode", "d", "d", 1),
     )
     found = rows([samples.result(bytes=compared, stages=(StageCheck("full", 0, "q_proj", 0.1, 0.1, 1, 1),))])
-    assert [(r["stage"], r["part"], r["path"], r["rho"], r["equal"]) for r in found] == [
-        ("q_proj", "", "full", "0.1", ""),
-        ("q_proj", "", "decode", "", "false"),
-        ("kv_write", "k", "prefix", "", "true"),
-        ("kv_write", "v", "prefix", "", "false"),
+    assert [(r["stage"], r["compared"], r["rho"], r["equal"]) for r in found] == [
+        ("q_proj", "full / decode", "0.1", "true"),
+        ("kv_write", "full / prefix v", "", "false"),
     ]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_worst_check_is_the_one_with_the_gravest_finding(order):
+    checks = (
+        StageCheck("full", 0, "lse", 3.0, 0.9, 1, 1),
+        StageCheck("decode", 0, "lse", 2.0, 1.5, 1, 1),
+        StageCheck("aligned", 0, "lse", math.nan, 0.1, 1, 1),
+    )
+    (row,) = rows([samples.result(stages=checks[::order], bytes=())])
+    assert (row["path"], row["finding"], row["rho"], row["rho_full"]) == ("decode", "DEFINITE", "2", "3")
+
+
+def test_each_column_has_one_type_and_each_stage_one_row():
+    """As a spreadsheet reads it: what is a number is one everywhere, and no name or hash becomes one."""
+    digits = ("1234567890123456", "12345678901234e5")
+    compared = (ByteCheck(3, "k_proj", "", "full", "decode", *digits, 1, (32,), 0.25),)
+    found = rows([*samples.every_kind(), samples.mismatch("digits", bytes=compared, rho=math.inf)])
+    numbers = {"layer": int, "rows": int, "elements": int, "first_difference": int, "rho": float, "rho2": float}
+    numbers |= {"max_abs": float, **{name: float for name in COLUMNS if name.startswith("rho_")}}
+    for row in found:
+        for name, text in row.items():
+            if name in numbers:
+                assert text == "" or numbers[name](text) is not None
+            else:
+                assert not re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", text), (name, text)
+    keys = [(r["mode"], r["case"], r["variant"], r["layer"], r["stage"]) for r in found]
+    assert len(keys) == len(set(keys))
+    assert {row["equal"] for row in found} == {"true", "false", ""} - {"true"}
 
 
 def test_stages_stand_in_their_order_by_mode_and_case():
@@ -66,7 +96,7 @@ def test_hostile_ids_make_no_cell_and_no_formula(name):
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum", "\t=1", "\r=1"])
 def test_formulas_are_text(name):
-    (row, _) = rows([samples.mismatch(name)])
+    (row,) = rows([samples.mismatch(name)])
     assert row["case"][0] in "'\\"
 
 

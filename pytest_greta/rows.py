@@ -1,0 +1,77 @@
+"""Rows of one dataclass, held as columns. A run has millions of them, and most are only counted or summed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, TypeVar, overload
+
+from pytest_greta.result import converters
+
+T = TypeVar("T")
+
+Table = Mapping[str, list[Any]]
+"""Columns of plain values, all of one length. A column that is not there holds its default in every row."""
+
+
+class Rows(Sequence[T]):
+    """A sequence of ``kind`` whose table is read each time that someone asks for its rows, and not kept."""
+
+    def __init__(self, kind: type[T], size: int, read: Callable[[], Table]) -> None:
+        self._kind = kind
+        self._size = size
+        self.table = read
+        """The columns as they are stored."""
+
+    def columns(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """The rows' values of these fields: plain ones, with lists for tuples, and strings for nan and inf in them."""
+        table, defaults = self.table(), default_values(self._kind)
+        return zip(*(table.get(name) or repeat(defaults[name], self._size) for name in names), strict=True)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[T]:
+        fields = converters(self._kind)
+        changes = [change for _, change in fields]
+        for row in self.columns(*(name for name, _ in fields)):
+            yield self._kind(*(v if c is None or v is None else c(v) for v, c in zip(row, changes, strict=True)))
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Rows({self._kind.__name__}, {self._size})"
+
+
+def columns(rows: Sequence[Any], *names: str) -> Iterator[tuple[Any, ...]]:
+    """The values of these fields (two at least) of each row, whether the rows are dataclasses or columns."""
+    return rows.columns(*names) if isinstance(rows, Rows) else map(attrgetter(*names), rows)
+
+
+def default_values(kind: Any) -> Mapping[str, Any]:
+    """By field; those without a default are left out."""
+    return _default_values(kind)
+
+
+@cache
+def _default_values(kind: Any) -> Mapping[str, Any]:
+    found = {}
+    for field in dataclasses.fields(kind):
+        if field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found

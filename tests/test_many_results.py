@@ -1,0 +1,75 @@
+"""A run of many probes is reported in a time that grows with their number only, and within seconds."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_greta import api
+from pytest_greta.artifacts import RESULTS
+from pytest_greta.cli import main
+from pytest_greta.digest import digest
+from pytest_greta.hypotheses import two_sided
+from pytest_greta.packed import Line, pack, unpack
+from pytest_greta.result import ProbeResult
+
+
+@pytest.fixture(scope="module")
+def real() -> list[ProbeResult]:
+    """Of the embedded model, in both modes: a hundred stages and more, each on its paths."""
+    results = [api.probe("synthetic", "Hola", mode=mode).result for mode in ("as_designed", "kv_aligned")]
+    assert all(len(result.bytes) > 100 for result in results)
+    return [replace(r, suite="many", outcome="passed", expected="PASS", reproduce="pytest many") for r in results]
+
+
+def many(folder: Path, real: list[ProbeResult], count: int) -> Path:
+    folder.mkdir()
+    with (folder / RESULTS).open("wb") as file:
+        for number in range(count):
+            like, case = real[number % len(real)], f"case_{number // len(real):05d}"
+            file.write(pack(replace(like, case=case, nodeid=f"{case}::{like.probe}", prompt=case)))
+    return folder
+
+
+def seconds(folder: Path, out: Path) -> float:
+    """Of processor time: the machine may have others to serve."""
+    start = time.process_time()
+    assert main(["report", "--merge", str(folder), "--output", str(out), "--lang", "en"]) == 0
+    return time.process_time() - start
+
+
+def test_a_packed_line_gives_the_same_result_and_the_same_digest(real):
+    for result in real:
+        line = pack(result)
+        again = unpack(Line(lambda line=line: line))
+        assert again == result
+        assert again.digest == digest(result)
+        assert pack(again) == line
+
+
+def test_the_time_grows_with_the_number_of_results(tmp_path, real, capsys):
+    sizes = (60, 480)
+    folders = [many(tmp_path / str(size), real, size) for size in sizes]
+    seconds(folders[0], tmp_path / "warm")
+    few, lots = (seconds(folder, tmp_path / f"out{folder.name}") for folder in folders)
+    assert lots < 2 * few * sizes[1] / sizes[0]
+    assert f"probes: {sizes[1]} ({sizes[1]} passed" in capsys.readouterr().out
+
+
+def test_the_sign_test_of_thousands_of_cases_takes_no_time():
+    start = time.process_time()
+    assert two_sided(5_000, 5_000) == 1.0
+    assert two_sided(6_000, 4_000) < 1e-80
+    assert time.process_time() - start < 2.0
+
+
+@pytest.mark.slow
+def test_ten_thousand_results_are_reported(tmp_path, real):
+    folder = many(tmp_path / "runs", real, 10_000)
+    took = seconds(folder, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    assert took < 60, f"{took:.1f} s of processor time"
