@@ -73,9 +73,10 @@ inline void prefetch(const char* p) {
   __builtin_prefetch(p, 0, 2);
 }
 
-/* Numbers begin .. end - 1 of sixteen rows as columns: out[end - begin][16]. */
+/* Numbers begin .. end - 1 of sixteen rows as columns: out[end - begin][16]. Meanwhile as much of the sixteen rows at
+ * `next` comes from memory, in the order of addresses. */
 template <int32_t dtype>
-inline void load_columns(const char* const* rows, int32_t begin, int32_t end, float* out) {
+inline void load_columns(const char* const* rows, int32_t begin, int32_t end, const char* next, float* out) {
   constexpr int64_t size = size_of<dtype>;
   Vec x[lanes];
 #if defined(__AVX512F__)
@@ -83,6 +84,7 @@ inline void load_columns(const char* const* rows, int32_t begin, int32_t end, fl
     for (; begin + 2 * lanes <= end; begin += 2 * lanes, out += 2 * lanes * lanes) {
       for (int j = 0; j < lanes; ++j) {
         x[j] = vload(reinterpret_cast<const float*>(rows[j] + begin * size));
+        prefetch(next + (begin + 2 * j) * lanes * size);
       }
       transpose(x);
       for (int i = 0; i < lanes; ++i) {
@@ -97,6 +99,7 @@ inline void load_columns(const char* const* rows, int32_t begin, int32_t end, fl
   for (; begin + lanes <= end; begin += lanes, out += lanes * lanes) {
     for (int j = 0; j < lanes; ++j) {
       x[j] = vload_as<dtype>(rows[j] + begin * size);
+      prefetch(next + (begin + j) * lanes * size);
     }
     transpose(x);
     for (int i = 0; i < lanes; ++i) vstore(out + i * lanes, x[i]);

@@ -8,15 +8,14 @@ namespace greta {
 namespace {
 
 /* R rows times C panels of sixteen keys: R x C vectors of sums stay in registers while `depth` numbers of the head
- * dimension go by. `begun`: s holds the sums over the numbers before. Meanwhile `step` bytes a number, from `next` on,
- * come from memory.
+ * dimension go by. `begun`: s holds the sums over the numbers before.
  *
  *               kt   [C][depth][16]
  *   q [R][depth]  ->  s [R][C * 16]       rows of q are dqk apart, those of s width
  */
 template <int R, int C>
 inline void dot_products(const float* q, int32_t dqk, int32_t depth, const float* kt, float* s, int32_t width,
-                         bool begun, const char* next, int32_t step) {
+                         bool begun) {
   Vec sum[R][C];
   for (int r = 0; r < R; ++r) {
     for (int c = 0; c < C; ++c) {
@@ -24,7 +23,6 @@ inline void dot_products(const float* q, int32_t dqk, int32_t depth, const float
     }
   }
   for (int32_t i = 0; i < depth; ++i) {
-    for (int32_t j = 0; j < step; j += 64) prefetch(next + i * step + j);
     Vec key[C];
     for (int c = 0; c < C; ++c) key[c] = vload(kt + (static_cast<int64_t>(c) * depth + i) * lanes);
     for (int r = 0; r < R; ++r) {
@@ -41,23 +39,23 @@ inline void dot_products(const float* q, int32_t dqk, int32_t depth, const float
  * panels fit panel_floats; rows go by inside, so that the panels stay in the first cache. */
 template <int32_t dtype, int C>
 inline void products_of_panels(const Block& block, const Tile& tile, int32_t j) {
-  constexpr int32_t most = panel_floats / (C * lanes), bytes = C * lanes * static_cast<int32_t>(size_of<dtype>);
+  constexpr int32_t most = panel_floats / (C * lanes);
   const int32_t dqk = block.args.dqk, width = tile.width();
   const char* keys[C * lanes];
   key_rows(block, tile, j, C * lanes, keys);
   const char* next = next_tile(block, block.args.k, dqk, tile.first + (j > tile.lo ? j : tile.lo));
-  const int32_t step = block.n_rows <= micro_rows ? bytes : 0; /* few rows wait for memory */
   for (int32_t begin = 0; begin < dqk; begin += most) {
     const int32_t end = begin + most < dqk ? begin + most : dqk, depth = end - begin;
     for (int c = 0; c < C; ++c) {
-      load_columns<dtype>(keys + c * lanes, begin, end, block.kt + static_cast<int64_t>(c) * depth * lanes);
+      load_columns<dtype>(keys + c * lanes, begin, end, next + int64_t{c} * lanes * dqk * size_of<dtype>,
+                          block.kt + static_cast<int64_t>(c) * depth * lanes);
     }
     each_row_group(block.n_rows, [&](int32_t r, auto rows) {
       const Tile seen = seen_by(block, tile, r, r + rows - 1);
       if (seen.empty() || j >= seen.hi || j + C * lanes <= seen.lo) return;
       const float* q = block.q + static_cast<int64_t>(r) * dqk + begin;
       float* s = block.s + static_cast<int64_t>(r) * width + j;
-      dot_products<rows, C>(q, dqk, depth, block.kt, s, width, begin > 0, next + int64_t{begin} * bytes, step);
+      dot_products<rows, C>(q, dqk, depth, block.kt, s, width, begin > 0);
     });
   }
 }
