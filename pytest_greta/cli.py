@@ -16,7 +16,7 @@ FAILED, BROKEN_PIPE = 1, 128 + 13
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from pytest_greta import cli_analyze, cli_faults, cli_model, cli_remote, cli_report, cli_selftest
+    from pytest_greta import cli_analyze, cli_backend, cli_faults, cli_model, cli_remote, cli_report, cli_selftest
 
     parser = argparse.ArgumentParser(
         prog="greta",
@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pytest-greta {_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cli_analyze.add_parser(subparsers)
+    cli_backend.add_parser(subparsers)
     cli_faults.add_parser(subparsers)
     cli_model.add_parser(subparsers)
     cli_remote.add_parser(subparsers)

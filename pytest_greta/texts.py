@@ -15,6 +15,7 @@ from types import MappingProxyType
 from pytest_greta.catalogue import (
     backends,
     cases,
+    conformance,
     faults,
     models,
     plugin,
@@ -31,6 +32,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         **cases.TEXTS,
         **models.TEXTS,
         **backends.TEXTS,
+        **conformance.TEXTS,
         **faults.TEXTS,
         **selftest.TEXTS,
         **remote.TEXTS,

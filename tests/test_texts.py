@@ -28,10 +28,11 @@ BUILT += r"|folder|to_pull|ready|absent|wrong|built_in)"
 BUILT += r"|selftest\.(kind|runs|found|stage|layer|scenario|model|alarms|suspects|rho|variant|share|below|above|rule"
 BUILT += r"|faults_found|false_alarms|rule_(greta|logits|close)|odd_(missed|misplaced|not_planted|alarm|error))"
 BUILT += r"|remote\.((running|ended|lost)_state|code_[0-3])"
+BUILT += r"|conform\.(?!seconds|head|absent|undeclared|conformant|failed|stderr|server)\w+"
 BUILT += r"|runs\.(worse|incomparable|only_before|only_after|better|same)"
 BUILT += rf"|fault\.({'|'.join(KINDS)})(\.magnitude)?"
 """Keys that the code puts together: of JSON Schema's words, of what ``greta model`` says, of a study's headings, of a
-remote run's states, of changes between two runs, and of each kind of fault."""
+remote run's states, of what a library was found to do, of changes between two runs, and of each kind of fault."""
 
 ALIKE = {"or", "and"}
 

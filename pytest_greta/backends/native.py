@@ -55,13 +55,14 @@ def load(path: Path | None = None, *, faulty: bool = False, ending: str = "") ->
         path = _built_in((FAULTY_TWIN if faulty else BUILT_IN).format(ending))
         if not path.is_file():
             raise BackendMissing("library", text("native.absent", path=path), INSTALL)
-    backend = NativeBackend(_open(ffi, path))
+    backend = NativeBackend(open_library(ffi, path))
     if backend.faulty and not faulty:
         raise BackendMissing("library", text("native.twin", path=path), text("native.twin_mend"))
     return backend
 
 
-def _open(ffi: Any, path: Path) -> Library:
+def open_library(ffi: Any, path: Path) -> Library:
+    """Raises ``BackendMissing`` as ``load`` does."""
     if not path.is_file():
         what = text("native.folder" if path.is_dir() else "native.no_library", path=path)
         raise BackendMissing("library", what, text("native.give_path"))
