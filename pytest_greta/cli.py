@@ -16,7 +16,16 @@ FAILED, BROKEN_PIPE = 1, 128 + 13
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from pytest_greta import cli_analyze, cli_backend, cli_faults, cli_model, cli_remote, cli_report, cli_selftest
+    from pytest_greta import (
+        cli_analyze,
+        cli_backend,
+        cli_doctor,
+        cli_faults,
+        cli_model,
+        cli_remote,
+        cli_report,
+        cli_selftest,
+    )
 
     parser = argparse.ArgumentParser(
         prog="greta",
@@ -28,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cli_analyze.add_parser(subparsers)
     cli_backend.add_parser(subparsers)
+    cli_doctor.add_parser(subparsers)
     cli_faults.add_parser(subparsers)
     cli_model.add_parser(subparsers)
     cli_remote.add_parser(subparsers)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_greta.remote.fetching import Fetched
     from pytest_greta.remote.pack import Pack
     from pytest_greta.remote.ssh import Conversation, Host
+    from pytest_greta.report.messages import Lang
 
 PASSED, MISMATCH, USAGE, INCONCLUSIVE, STOPPED = 0, 1, 2, 3, 130
 """Exit codes: as expected; a mismatch; nothing was started; inconclusive; Ctrl-C here, while the run goes on there."""
@@ -249,9 +250,22 @@ def _check(host: Host, args: argparse.Namespace) -> None:
     if found["missing"]:
         missing = ", ".join(map(_clean, found["missing"]))
         raise RemoteError(text("remote.missing", python=there["executable"], missing=missing))
+    _say_missing(found["doctor"], there["hostname"], args.lang)
     here, other = describe()["pytest-greta"], found["versions"].get("pytest-greta", "?")
     if here != other:
         _say(text("remote.version", here=here, there=_clean(other)), args.lang, sys.stderr)
+
+
+def _say_missing(found: list[dict[str, Any]], hostname: str, lang: Lang) -> None:
+    """What ``greta doctor`` says there. It stops nothing: a case that needs such a thing is not run, and says so."""
+    from pytest_greta.doctor.lacks import Lack
+    from pytest_greta.doctor.show import missing_lines
+
+    if found:
+        _say(text("remote.doctor", hostname=hostname), lang, sys.stderr)
+    lacks = [Lack(Text(**lack["what"]), Text(**lack["mend"]), bool(lack["serious"])) for lack in found]
+    for line in missing_lines(lacks, lang):
+        print(line, file=sys.stderr)
 
 
 def _watch(conversation: Conversation, state: dict[str, Any], lang: str) -> dict[str, Any]:

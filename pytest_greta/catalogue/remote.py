@@ -89,6 +89,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{python} there lacks {missing}; install pytest-greta for it, or give another Python with --python",
         "a {python} allí le falta {missing}; instale pytest-greta para él o indique otro Python con --python",
     ),
+    "remote.doctor": ("{hostname} lacks, by greta doctor there:", "a {hostname} le falta, según greta doctor allí:"),
     "remote.version": (
         "pytest-greta is {there} there and {here} here; verdicts are those of the one there",
         "pytest-greta es {there} allí y {here} aquí; los veredictos son los del de allí",

@@ -46,6 +46,9 @@ POLL, HEARTBEAT = 0.5, 10.0
 GRACE = 30.0
 """Seconds that a stopped pytest has to write its reports."""
 
+DOCTOR = 60.0
+"""Seconds for ``greta doctor``, which asks drivers and has a patience of its own."""
+
 PACKAGES = ("pytest-greta", "pytest", "pytest-xdist", "numpy")
 MODULES = ("pytest_greta", "pytest", "_greta_native")
 """What a run needs, by the names under which it is imported."""
@@ -168,6 +171,7 @@ def check(request: dict[str, Any]) -> None:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     folder = Path(request["folder"]).expanduser() if request["folder"] else base()
+    missing = [name for name in MODULES if util.find_spec(name) is None]
     answer(
         {
             "hostname": socket.gethostname(),
@@ -175,11 +179,23 @@ def check(request: dict[str, Any]) -> None:
             "python": ".".join(map(str, sys.version_info[:3])),
             "executable": sys.executable,
             "versions": versions,
-            "missing": [name for name in MODULES if util.find_spec(name) is None],
+            "missing": missing,
+            "doctor": [] if missing else doctor(),
             "folder": str(folder),
             "free": free(folder),
         }
     )
+
+
+def doctor() -> list[dict[str, Any]]:
+    """What ``greta doctor`` misses here, in both languages; nothing where it does not answer: it stops no run."""
+    words = [sys.executable, "-m", "pytest_greta.cli", "doctor", "--json"]
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=DOCTOR, check=False)
+        found: list[dict[str, Any]] = json.loads(done.stdout)["missing"]
+        return found
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError):
+        return []
 
 
 def start(request: dict[str, Any]) -> None:

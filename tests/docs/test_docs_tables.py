@@ -290,7 +290,7 @@ def test_analyze_flags_and_exit_codes():
     from pytest_greta.cli import build_parser
 
     choices = next(a.choices for a in build_parser()._actions if a.choices)
-    for command in ("analyze", "selftest"):
+    for command in ("analyze", "doctor", "selftest"):
         flags = {s for a in choices[command]._actions for s in a.option_strings} - {"-h", "--help"}
         assert {one(row["flag"]) for row in table(OPTIONS, f"greta {command}")} == flags
     codes = {one(row["command"]): row for row in table(OPTIONS, "Exit codes")}

@@ -163,6 +163,29 @@ def test_a_login_shell_may_talk(fake_ssh, tmp_path, monkeypatch):
         ssh.Host("node", python=sys.executable).call("start", b"part of", sha256="0", folder="", asked={})
 
 
+def test_what_the_hosts_doctor_misses_is_shown_and_stops_nothing(fake_ssh, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GRETA_CACHE", str(tmp_path / "no models"))
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "")
+    fake_ssh(HERE)
+    asked = ["--cases", str(project(tmp_path)), "--remote-dir", "/proc/not here"]  # so that no run begins
+    assert cli.main(["remote", "run", "node", "--python", sys.executable, "--lang", "en", *asked]) == 2
+    err = capsys.readouterr().err
+    shown = " ".join(err.split())
+    assert "lacks, by greta doctor there: " in shown
+    assert "-- HIP_VISIBLE_DEVICES='' hides every device -> unset HIP_VISIBLE_DEVICES" in shown
+    assert "-- model smollm2-135m is not in the cache: cases with it are not run -> greta model pull" in shown
+    assert "/proc" in shown.rpartition("smollm2")[2], "the run itself was asked for behind it"
+
+
+def test_a_doctor_that_does_not_answer_stops_nothing(monkeypatch, tmp_path):
+    quiet = tmp_path / "python"
+    quiet.write_text("#!/bin/sh\nexit 2\n")
+    quiet.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(quiet))
+    assert agent.doctor() == []
+
+
 def test_an_old_python_says_so():
     code = "import sys; sys.version_info = (3, 9); " + ssh.BOOT
     done = subprocess.run([sys.executable, "-c", code], input=b"", check=False)
