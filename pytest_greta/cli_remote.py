@@ -26,9 +26,6 @@ PASSED, MISMATCH, USAGE, INCONCLUSIVE, STOPPED = 0, 1, 2, 3, 130
 """Exit codes: as expected; a mismatch; nothing was started; inconclusive; Ctrl-C here, while the run goes on there."""
 
 ARTIFACTS = "artifacts_remote"
-MASKS = ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
-"""What AMD's and NVIDIA's runtimes read; a mask that pytest-greta gives to a worker indexes into these."""
-
 COLUMNS = 80
 LOG_LINES = 15
 """The end of pytest's output that is shown where there are no results."""
@@ -52,9 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="of the folder and reports; today / fecha; hoy")
     run.add_argument("--mode", choices=MODES, help="only this one / solo este")
     run.add_argument("--cases", type=Path, default=Path("cases"), metavar="PATH", help="file or folder / o carpeta")
-    run.add_argument(
-        "--devices", type=_devices, metavar="LIST", help="visible to the run, as in 0,1 / visibles para la corrida"
-    )
+    run.add_argument("--devices", type=_devices, metavar="LIST", help="of the run, as in 0,1 / de la corrida, como 0,1")
     run.add_argument(
         "--pytest-args", type=_words, default=[], metavar="ARGS", help="as in --pytest-args='-n 2 -k p0' / para pytest"
     )
@@ -229,11 +224,12 @@ def _asked(args: argparse.Namespace, packed: Pack) -> dict[str, Any]:
     arguments = ["-c", "pytest.ini", "-p", "no:cacheprovider", "-p", PLUGIN, packed.argument]
     arguments += ["--greta-artifacts=artifacts", "--greta-trace=stats", f"--greta-lang={args.lang}"]
     arguments += [f"--greta-mode={args.mode}"] if args.mode else []
+    arguments += [f"--greta-devices={args.devices}"] if args.devices else []  # which variable, the host knows
     return {
         "host": args.host,
         "date": date,
         "arguments": [*arguments, *args.pytest_args],
-        "environment": {DATE: date, **(dict.fromkeys(MASKS, args.devices) if args.devices else {})},
+        "environment": {DATE: date},
     }
 
 

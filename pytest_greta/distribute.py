@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_greta import devices, masks, texts
 from pytest_greta import settings as settings_
-from pytest_greta import texts
 from pytest_greta.environment import cores
 from pytest_greta.options import FILES_INI
 
@@ -28,6 +28,9 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 WORKERINPUT = "greta_scratch"
 """A folder of this session on this machine: ``folders.json`` from the controller, notes from dying workers."""
+
+DEVICE = "greta_device"
+"""The worker's device, as the caller counts them."""
 
 FOLDERS = "folders.json"
 
@@ -46,6 +49,12 @@ def thread_environment(environ: Mapping[str, str], workers: int) -> dict[str, st
     """OpenMP and BLAS share the cores among the workers; what the user has set stays."""
     share = str(max(1, cores() // max(1, workers)))
     return {name: share for name in THREAD_VARIABLES if name not in environ}
+
+
+def device_option(config: pytest.Config) -> str:
+    """What gives the device of this worker to a run without workers; "" where it has none of its own."""
+    index = getattr(config, "workerinput", {}).get(DEVICE)
+    return "" if index is None else f"--greta-devices={index}"
 
 
 def crashed(config: pytest.Config, nodeid: str, worker: str, reason: texts.Text) -> ProbeResult | None:
@@ -103,18 +112,30 @@ class Controller:
         self.session = session
         self.scratch: Path | None = None
         self.started = False
+        self.mask: devices.Mask | None = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Sequence[Any]) -> None:
         """A worker's environment is set before it imports anything, and stays with a crashed worker's successor."""
         for spec in specs:
             spec.env.update(thread_environment({**os.environ, **spec.env}, len(specs)))
+        # Only workers of this machine, and none for which the user has chosen.
+        ours = [spec for spec in specs if spec.popen and not set(masks.VARIABLES) & set(spec.env)]
+        self.mask = devices.for_workers(self.config) if ours else None
+        if self.mask is not None:
+            for number, spec in enumerate(ours):
+                spec.env.update(self.mask.of_worker(number))
+            given = [(spec.id, spec.env[self.mask.variable]) for spec in ours]
+            self.session.notes += devices.note(self.mask, given).lines(settings_.lang(self.config))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         if self.scratch is None:
             self.scratch = Path(tempfile.mkdtemp(prefix="greta-"))
         node.workerinput[WORKERINPUT] = str(self.scratch)
+        entry = node.gateway.spec.env.get(self.mask.variable) if self.mask is not None else None
+        if self.mask is not None and entry in self.mask.entries:
+            node.workerinput[DEVICE] = self.mask.index_of(entry)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:

@@ -9,10 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pytest_greta.masks import present
+
 
 @cache
 def describe() -> dict[str, Any]:
-    """Plain values for reports: versions, processor, cores."""
+    """Plain values for reports: versions, processor, cores, and the device masks that are set."""
+    masks = {name: value for name, value in present(os.environ).items() if value is not None}
     packages = {}
     for name in ("pytest-greta", "pytest", "numpy", "ml_dtypes", "cffi"):
         try:
@@ -25,6 +28,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "cores": cores(),
         **packages,
+        **masks,
     }
 
 

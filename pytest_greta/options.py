@@ -68,6 +68,16 @@ def require(value: str) -> frozenset[str]:
     return frozenset(REQUIRABLE) if "all" in parts else frozenset(parts)
 
 
+def devices(value: str) -> str | tuple[int, ...]:
+    """``none``, ``auto``, or devices counted from 0 and separated by commas, in the order in which workers get them."""
+    if value in ("none", "auto"):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise ValueError("none; auto; 0,1,3")
+    return tuple(map(int, parts))
+
+
 def reports(value: str) -> tuple[str, ...]:
     parts = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
     if not set(parts) <= set(REPORTS):
@@ -118,6 +128,13 @@ OPTIONS: tuple[Option, ...] = (
         "PATH",
         overrides="library",
         is_path=True,
+    ),
+    Option(
+        "devices",
+        "devices for the workers of pytest-xdist, one each: none, auto, or a list like 0,1",
+        devices,
+        "LIST",
+        default="auto",
     ),
     Option("model", "model by name or path", text, "NAME", overrides="model", is_path=True),
     Option(

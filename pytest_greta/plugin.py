@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_greta import given, hookspecs, nodes, running
+from pytest_greta import devices, given, hookspecs, nodes, running
 from pytest_greta import options as options_
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import MODES
@@ -52,10 +52,33 @@ def pytest_configure(config: pytest.Config) -> None:
     backstop = not float(config.getini("faulthandler_timeout") or 0) if _has_faulthandler(config) else True
     config.stash[running.WATCHDOG] = Watchdog(os.dup(_stderr()), backstop)
     if not settings_.is_worker(config):
+        _mask_this_process(config)
         session = config.stash[SESSION] = Session(config)
         config.stash[running.SO_FAR] = session.so_far
         config.pluginmanager.register(session, "greta-session")
         config.pluginmanager.register(Controller(config, session), "greta-controller")
+
+
+def _mask_this_process(config: pytest.Config) -> None:
+    """Where there are no workers, and before anything of a runtime is loaded that would read the mask."""
+    if getattr(config.option, "tx", None):
+        return
+    given = devices.for_this_process(config)
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+
+    def restore() -> None:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+    config.add_cleanup(restore)
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    return devices.count_for_auto(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

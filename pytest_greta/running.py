@@ -67,7 +67,8 @@ def reproduce(config: pytest.Config, nodeid: str) -> str:
     """The line that runs one probe again, from where pytest was started. Node ids hold a file's name: quoted."""
     file, _, rest = nodeid.partition("::")
     here = f"{_shown(config, config.rootpath / file)}::{rest}"
-    return " ".join(["pytest", shlex.quote(here), settings_.read(config).command()]).strip()
+    words = ["pytest", shlex.quote(here), settings_.read(config).command(), distribute.device_option(config)]
+    return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True)

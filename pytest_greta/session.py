@@ -49,6 +49,8 @@ class Session:
         self.awaited: list[str] = []
         """Node ids of what was to be run, ordinary tests included."""
         self.reached: set[str] = set()
+        self.notes: list[str] = []
+        """Shown with the settings, once there are cases."""
         self.commands: list[str] = []
         """Lines for a forge that reads the output."""
         self.ci_problems: list[str] = []
@@ -71,7 +73,8 @@ class Session:
             self.files.folder(suite)
 
     def settings_lines(self) -> list[str]:
-        return settings_.read(self.config).lines() + given.notes(self.config)
+        notes = [f"greta: {line}" for line in self.notes]
+        return settings_.read(self.config).lines() + given.notes(self.config) + notes
 
     def write_line(self, line: str) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")

@@ -78,10 +78,13 @@ class Settings:
         """What was set, wherever that was, as options: the line that runs a probe again."""
         words = []
         for option in OPTIONS:
-            if option.name in self.sources and option.name not in ("artifacts", "lang", "require", "allow_empty"):
+            if option.name in self.sources and option.name not in _OF_THE_RUN:
                 words.append(f"{option.flag}={shlex.quote(_show(self.values[option.name]))}")
         return " ".join(words)
 
+
+_OF_THE_RUN = ("artifacts", "devices", "lang", "require", "allow_empty")
+"""What changes nothing about one probe; the device that it ran on is named by itself."""
 
 _SETTINGS = pytest.StashKey[Settings]()
 
@@ -160,6 +163,8 @@ def _parse(option: Option, raw: str, source: str) -> Any:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, (tuple, frozenset)):
-        return ",".join(str(v) for v in sorted(value))
+    if isinstance(value, frozenset):
+        value = tuple(sorted(value))
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pytest_greta.backends.base import BackendError, Unsupported
+from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
 from pytest_greta.backends.native_description import OPTIONAL
-from pytest_greta.texts import text
+from pytest_greta.texts import join, text
 
 STATUS = (
     "GRETA_OK",
@@ -40,7 +40,7 @@ class Library:
         return True
 
     def check(self, status: int) -> None:
-        """Raises what a status means, in the library's own words."""
+        """Raises what a status means, in the library's own words; ``BackendMissing`` where the device is not here."""
         if status == 0:
             return
         name = STATUS[status] if 0 <= status < len(STATUS) else f"status {status}"
@@ -51,6 +51,9 @@ class Library:
         if name == "GRETA_UNSUPPORTED":
             feature = re.match(r"([a-z0-9_]+): ", message)
             raise Unsupported(feature.group(1) if feature else message or "unknown", message)
+        if name == "GRETA_NO_DEVICE":
+            said = join(": ", name, message or text("native.no_reason"))
+            raise BackendMissing("device", said, text("native.no_device_mend"))
         raise BackendError(name, message or text("native.no_reason"))
 
     def describe(self) -> dict[str, Any]:

@@ -112,6 +112,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path} no es una gemela defectuosa: no tiene greta_fault_set",
     ),
     "native.no_reason": ("the library gives no reason", "la biblioteca no da un motivo"),
+    "native.no_device_mend": (
+        "greta doctor shows devices, drivers and masks",
+        "greta doctor muestra dispositivos, drivers y máscaras",
+    ),
     "native.closed": ("{name}: the session is closed", "{name}: la sesión está cerrada"),
     "native.not_exported": (
         "{name}: {path} does not export greta_{name}",

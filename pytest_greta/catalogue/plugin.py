@@ -56,6 +56,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{source}: no trace is written without a folder; give --greta-artifacts=DIR too",
         "{source}: sin carpeta no se escribe ninguna traza; indique también --greta-artifacts=DIR",
     ),
+    "devices.given": (
+        "one device a worker, by {variable}: {shown}",
+        "un dispositivo por proceso, con {variable}: {shown}",
+    ),
+    "devices.shared": (
+        "{workers} workers share {devices} devices, by {variable}: {shown}",
+        "{workers} procesos comparten {devices} dispositivos, con {variable}: {shown}",
+    ),
+    "devices.beyond": (
+        "{source}: there is no device {device}: {variable}={mask} leaves {count}, counted from 0",
+        "{source}: no hay dispositivo {device}: {variable}={mask} deja {count}, contados desde 0",
+    ),
     "root_moved": (
         "pytest took the path of an option for one of tests, so its rootdir is {root} and no ini file is read; "
         "write {option}",

@@ -109,6 +109,14 @@ def libraries(ask: Ask, own: Sequence[Path]) -> tuple[Library, ...]:
         return tuple(pool.map(lambda entry: look(*entry), found))
 
 
+def built_in_file(name: str) -> Path | None:
+    """Where the built-in library of that name is, or would be; None for another's."""
+    from pytest_greta.backends.native import BUILT_IN as FILE
+    from pytest_greta.backends.registry import BUILT_IN
+
+    return _native_folder() / FILE.format(BUILT_IN[name]) if name in BUILT_IN else None
+
+
 def _native_folder() -> Path:
     """Where the built-in libraries are, or would be."""
     spec = importlib.util.find_spec("_greta_native")

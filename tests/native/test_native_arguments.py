@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from attention_cases import backend, batch, config, int32
 
-from pytest_greta.backends.base import BackendError, LayerConfig, Schedule, Unsupported
+from pytest_greta.backends.base import BackendError, BackendMissing, LayerConfig, Schedule, Unsupported
 from pytest_greta.dtypes import DTYPES
 
 ROWS = np.ones((1, 2, 16), np.float32)
@@ -129,9 +129,9 @@ def test_more_queries_than_rows_a_sequence_can_hold() -> None:
 
 
 def test_another_device_is_no_device() -> None:
-    with pytest.raises(BackendError, match=r"config\.device is 3; this library has one") as caught:
+    with pytest.raises(BackendMissing, match=r"GRETA_NO_DEVICE: config\.device is 3; this library has one") as caught:
         backend().open(config(device=3))
-    assert caught.value.status == "GRETA_NO_DEVICE"
+    assert caught.value.kind == "device"
 
 
 @pytest.mark.parametrize(

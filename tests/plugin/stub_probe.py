@@ -114,6 +114,7 @@ def run_probe(probe, settings) -> ProbeResult:  # type: ignore[no-untyped-def]
             "lang": settings.lang,
             "backends": sorted(settings.backends),
             "folder": str(settings.artifacts.path) if settings.artifacts else None,
+            "masks": {k: v for k, v in os.environ.items() if k.endswith("_VISIBLE_DEVICES")},
             "omp": os.environ.get("OMP_NUM_THREADS"),
             "blas": os.environ.get("OPENBLAS_NUM_THREADS"),
             "mkl": os.environ.get("MKL_NUM_THREADS"),

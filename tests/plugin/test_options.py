@@ -132,7 +132,7 @@ def test_an_unknown_mode_names_both_in_both_languages(project: Project) -> None:
     )
 
 
-@pytest.mark.parametrize("option", ["--greta-devices", "--greta-baseline", "--greta-update-baseline"])
+@pytest.mark.parametrize("option", ["--greta-baseline", "--greta-update-baseline"])
 def test_an_option_of_a_later_part_does_not_exist(project: Project, option: str) -> None:
     result = project.run(f"{option}=x")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

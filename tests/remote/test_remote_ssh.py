@@ -135,7 +135,7 @@ def test_a_run_with_workers_and_arguments(server, work):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 probes, 0 failed" in done.stderr
     (log,) = work.glob("artifacts_remote/*/far/run/pytest.log")
-    assert "devices 0,3 0,3\n" in log.read_text()
+    assert "VISIBLE_DEVICES: gw0 0, gw1 3\n" in log.read_text()
 
 
 def test_nothing_that_is_selected(server, work):
