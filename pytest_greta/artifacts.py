@@ -112,6 +112,12 @@ class RunFolder:
     def analysis_path(self) -> Path:
         return self.path / (safe_name(self.suite).upper() + "_ANALYSIS.tsv")
 
+    def files(self) -> list[str]:
+        """What the folder holds, with the report that is written last; relative to it."""
+        with explained(self.path):
+            found = {path for path in self.path.rglob("*") if path.is_file()} | {self.report_path}
+        return sorted(path.relative_to(self.path).as_posix() for path in found)
+
     def write(self, path: Path, text: str | Iterable[str]) -> None:
         """A whole text, or its pieces, atomically. Raises ``ArtifactError``, ``ValueError`` for a path outside the
         folder."""

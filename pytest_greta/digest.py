@@ -37,8 +37,11 @@ class Digest:
     odds: Odds | None
     gains: Mapping[str, float]
     """By stage, see ``hypotheses.case_gains``."""
+    compared: int
+    """Comparisons by hash, and how many of them are equal."""
+    same: int
     hashes: int
-    """Comparisons of Q, K and V, and how many of them are equal."""
+    """Those of Q, K and V, and how many of them are equal."""
     equal: int
     hash_layers: frozenset[int]
     score_layers: frozenset[int]
@@ -49,13 +52,16 @@ class Digest:
 
 
 def digest(result: ProbeResult) -> Digest:
-    compared = [row[:2] for row in columns(result.bytes, "layer", "differs", "stage") if row[2] in QKV]
+    pairs = list(columns(result.bytes, "layer", "differs", "stage"))
+    compared = [row[:2] for row in pairs if row[2] in QKV]
     stats = list(columns(result.stats, "layer", "stage", "min", "max"))
     scores = [(layer, float(low), float(high)) for layer, stage, low, high in stats if stage == "scores"]
     return Digest(
         elements=sum(elements for elements, _ in columns(result.stages, "elements", "layer")),
         odds=odds(result.stages),
         gains=gains(result.stages),
+        compared=len(pairs),
+        same=sum(not differs for _, differs, _ in pairs),
         hashes=len(compared),
         equal=sum(not differs for _, differs in compared),
         hash_layers=frozenset(layer for layer, _ in compared),

@@ -78,6 +78,15 @@ def not_reached(config: pytest.Config, nodeids: Sequence[str]) -> list[ProbeResu
     return [unfinished.not_run(p, s, NOT_REACHED, said, mend) for p, s in find_probes(config, nodeids)]
 
 
+def prepared(config: pytest.Config, nodeids: Sequence[str]) -> list[ProbeResult]:
+    """A row for each probe of a case file that would be run."""
+    from pytest_greta import unfinished
+    from pytest_greta.result import PREPARED
+
+    nothing = texts.as_text("")
+    return [unfinished.not_run(p, s, PREPARED, nothing, nothing) for p, s in find_probes(config, nodeids)]
+
+
 def find_probes(config: pytest.Config, nodeids: Sequence[str]) -> Iterator[tuple[Probe, settings_.RunSettings]]:
     """The probes of case files among ``nodeids``, with what identifies them. A file is read once."""
     from pytest_greta.cases.loader import load_suite

@@ -77,15 +77,25 @@ class Files:
     def finish(self, results: Sequence[ProbeResult], lang: Lang) -> None:
         """The reports, for people and for spreadsheets."""
         from pytest_greta.artifacts import ArtifactError
-        from pytest_greta.report.markdown import default_author, final_report
+        from pytest_greta.report.author import default_author
+        from pytest_greta.report.markdown import final_report
         from pytest_greta.report.tsv import pieces
 
+        author = default_author(lang)
         for suite, folder in self.folders.items():
             rows = [result for result in results if result.suite == suite]
-            date, author, tsv = self.date.isoformat(), default_author(), folder.analysis_path
-            report = final_report(rows, suite=suite, date=date, author=author, lang=lang, analysis_file=tsv.name)
+            tsv = folder.analysis_path
             try:
                 folder.write(tsv, pieces(rows))
+                report = final_report(
+                    rows,
+                    suite=suite,
+                    date=self.date.isoformat(),
+                    author=author,
+                    lang=lang,
+                    analysis_file=tsv.name,
+                    files=folder.files(),
+                )
                 folder.write(folder.report_path, report)
             except ArtifactError as error:
                 self._note(str(error))

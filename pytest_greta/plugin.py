@@ -138,9 +138,14 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     config = session.config
     suites = [suite for suite in map(nodes.suite_of, session.items) if suite]
     stopped = session.testsfailed and not config.option.continue_on_collection_errors
-    if SESSION in config.stash and suites and not config.option.collectonly and not stopped:
+    if SESSION not in config.stash or not suites or stopped:
+        return
+    nodeids = [item.nodeid for item in session.items]
+    if config.option.collectonly:
+        config.stash[SESSION].prepare(nodeids)
+    else:
         config.stash[SESSION].begin(dict.fromkeys(suites))
-        config.stash[SESSION].awaited = [item.nodeid for item in session.items]
+        config.stash[SESSION].awaited = nodeids
 
 
 @pytest.hookimpl(wrapper=True)

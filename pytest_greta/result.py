@@ -26,6 +26,9 @@ RESULT_SCHEMA = 2
 NOT_REACHED = "not_reached"
 """The ``not_run_kind`` of a probe that an interrupted session never came to."""
 
+PREPARED = "prepared"
+"""That of a probe that ``--collect-only`` only names."""
+
 T = TypeVar("T")
 
 

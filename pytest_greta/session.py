@@ -72,6 +72,13 @@ class Session:
         for suite in suites:
             self.files.folder(suite)
 
+    def prepare(self, nodeids: list[str]) -> None:
+        """``--collect-only``: the report names what would run, and no folder of results is begun."""
+        rows = distribute.prepared(self.config, nodeids)
+        self.begin(dict.fromkeys(row.suite for row in rows))
+        if self.files is not None:
+            self.files.finish(rows, settings_.lang(self.config))
+
     def settings_lines(self) -> list[str]:
         notes = [f"greta: {line}" for line in self.notes]
         return settings_.read(self.config).lines() + given.notes(self.config) + notes
@@ -122,7 +129,7 @@ class Session:
         missed = [nodeid for nodeid in self.awaited if nodeid not in self.reached]
         if missed:
             self._add_not_reached(missed)
-        if self.files is not None:
+        if self.files is not None and not self.config.option.collectonly:
             self.files.finish(self.results, settings_.lang(self.config))
         if self.results:
             self._report_to_ci()
@@ -163,6 +170,8 @@ class Session:
         for command in self.commands:  # whatever the verbosity: a program reads them
             terminalreporter.ensure_newline()
             terminalreporter.write_line(command)
+        if self.config.option.collectonly:
+            self._tell_files(terminalreporter)
         spoken = any(result.outcome != "passed" for result in self.results)
         if not self.results or (self.config.option.verbose < 0 and not spoken):
             return
@@ -174,12 +183,7 @@ class Session:
         terminalreporter.section("greta", sep="=", bold=True)
         for line in summary(self.results, lang=lang, width=width, style=_style(self.config)).splitlines():
             terminalreporter.write_line(line)
-        for folder in self.files.folders.values() if self.files is not None else ():
-            for line in texts.say(lang, "written", path=os.path.relpath(folder.path)).splitlines():
-                terminalreporter.write_line(line)
-        for problem in [*(self.files.problems if self.files is not None else ()), *self.ci_problems]:
-            for line in problem.splitlines():
-                terminalreporter.write_line(line, red=True)
+        self._tell_files(terminalreporter)
         missed = sum(result.not_run_kind == NOT_REACHED for result in self.results)
         if missed:
             terminalreporter.write_line("")
@@ -188,6 +192,15 @@ class Session:
         if self.nothing_ran:
             terminalreporter.write_line("")
             for line in texts.say(lang, "nothing_ran").splitlines():
+                terminalreporter.write_line(line, red=True)
+
+    def _tell_files(self, terminalreporter: Any) -> None:
+        for folder in self.files.folders.values() if self.files is not None else ():
+            said = texts.say(settings_.lang(self.config), "written", path=os.path.relpath(folder.path))
+            for line in said.splitlines():
+                terminalreporter.write_line(line)
+        for problem in [*(self.files.problems if self.files is not None else ()), *self.ci_problems]:
+            for line in problem.splitlines():
                 terminalreporter.write_line(line, red=True)
 
 

@@ -265,7 +265,7 @@ def test_exit_codes(tmp_path, runs, capsys, run):
     path = save(tmp_path, runs[name])
     assert analyze(path, mode) == CODES[run]
     assert "stored rho, no more" in capsys.readouterr().out
-    assert "## 12. " in (path.parent / "REPORT.md").read_text()
+    assert "## 13. " in (path.parent / "REPORT.md").read_text()
 
 
 def test_aligned_bytes_pass_as_designed(tmp_path, runs):

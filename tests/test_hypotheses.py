@@ -232,11 +232,11 @@ def test_the_report_fills_the_tables_of_the_seed():
     results = [*samples.every_kind(), *(linear(seed, truncate=True) for seed in range(14))]
     for lang in ("en", "es", "both"):
         report = final_report(results, suite="s", date="2026-01-01", lang=lang)  # type: ignore[arg-type]
-        section = report.split("\n## 8.")[1].split("\n## 9.")[0]
+        section = report.split("\n## 9.")[1].split("\n## 10.")[0]
         assert "| o\\_proj |" in section or "| o_proj | 0 | 14 | 0 |" in section
         assert "| STRUCTURAL_DRIFT |" in section.replace("\\", "")
     report = final_report(results, suite="s", date="2026-01-01", lang="en")
-    section = report.split("\n## 8.")[1].split("\n## 9.")[0]
+    section = report.split("\n## 9.")[1].split("\n## 10.")[0]
     assert "| K-V aligned | true | false where the cache or its addressing is wrong | true: " in section
     assert "Q, K and V hashes by layer: 0 of 1 comparisons equal, over 1 layers" in section
     assert "scores -4 to 9, largest probability 0.9" in section

@@ -32,6 +32,11 @@ def code_quality(results: Sequence[ProbeResult], lang: Lang, base: Path, project
     return orjson.dumps([_issue(r, lang, base, project) for r in failed], option=orjson.OPT_INDENT_2) + b"\n"
 
 
+def _identity(result: ProbeResult) -> bytes:
+    """One test with the fixture may hold several probes, each by a name of its own."""
+    return "\n".join((result.nodeid, result.case, result.probe)).encode("utf-8", "backslashreplace")
+
+
 def _issue(result: ProbeResult, lang: Lang, base: Path, project: Path | None) -> dict[str, Any]:
     file, _, line = result.where.rpartition(":")
     words = " / ".join(dict.fromkeys(clean(sentence(result, language)) for language in languages(lang)))
@@ -39,7 +44,7 @@ def _issue(result: ProbeResult, lang: Lang, base: Path, project: Path | None) ->
     return {
         "description": f"{title(result)}: {clean(result.case)} {clean(mode_text(result))}: {words}",
         "check_name": f"greta.{result.mode}",
-        "fingerprint": hashlib.sha256(result.nodeid.encode("utf-8", "backslashreplace")).hexdigest(),
+        "fingerprint": hashlib.sha256(_identity(result)).hexdigest(),
         "severity": "major" if inconclusive else "critical",
         "location": {
             "path": clean(os.path.relpath(base / file, project) if project is not None else file),

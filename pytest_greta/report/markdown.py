@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -13,11 +12,12 @@ from pytest_greta.report.hypotheses import hypotheses
 from pytest_greta.report.md import block, code, escape, paragraph, table
 from pytest_greta.report.measured import LISTED, attention, environment, hashes, indicators
 from pytest_greta.report.messages import Lang, each, languages, prose, say, translate
+from pytest_greta.report.modes import modes_compared
 from pytest_greta.report.proof import rerun_text
 from pytest_greta.report.sentence import located_text, reasons, sentence
 from pytest_greta.report.text import number, shorten
 from pytest_greta.report.ways import way_texts
-from pytest_greta.result import NOT_REACHED, ProbeResult
+from pytest_greta.result import NOT_REACHED, PREPARED, ProbeResult
 from pytest_greta.verdict import INCONCLUSIVE, SCENARIOS
 
 Section = Callable[[Sequence[ProbeResult], Lang], list[str]]
@@ -32,15 +32,16 @@ def final_report(
     lang: Lang = "both",
     analysis_file: str = "",
     notes: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> str:
     """The whole report of one suite.
 
     ``date`` ISO; ``author`` free text; ``analysis_file``: where rows that are left out here can be read; ``notes``:
-    sentences for the summary, what the results could not say.
+    sentences for the summary, what the results could not say; ``files``: what the run wrote.
     """
     ordered = pick.worst_first(results)
     modes = ", ".join(sorted({r.mode for r in results})) or "-"
-    lines = [f"# {say('report.title', lang, suite=escape(suite), mode=escape(modes))}", ""]
+    lines = [f"# {say('report.title', lang, suite=escape(suite))}", ""]
     for label, value in (
         ("word.date", escape(date)),
         ("word.author", escape(author) or "-"),
@@ -54,6 +55,7 @@ def final_report(
     test = over_run(results)
     sections: tuple[Section, ...] = (
         lambda r, la: _executive(r, la, test, notes),
+        modes_compared,
         lambda r, la: _by_mode(r, la, analysis_file),
         _side_by_side,
         indicators,
@@ -63,7 +65,7 @@ def final_report(
         lambda r, la: hypotheses(r, la, test),
         lambda r, la: _conclusion(r, la, test),
         _recommendation,
-        _reproduce,
+        lambda r, la: _reproduce(r, la, files),
         lambda r, la: environment(r, la) + declared(r, la),
     )
     for index, section in enumerate(sections, 1):
@@ -73,15 +75,14 @@ def final_report(
     return "\n".join(lines)
 
 
-def default_author() -> str:
-    """The login name of whoever runs this; "" where the system knows none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container whose user has no name
-        return ""
+def is_prepared(results: Sequence[ProbeResult]) -> bool:
+    """Nothing was to be run: what would be is listed (``--collect-only``)."""
+    return bool(results) and all(result.not_run_kind == PREPARED for result in results)
 
 
 def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
+    if is_prepared(results):
+        return f"PREPARED_FOR_EXECUTION (0 / {len(results)})"
     counts = Counter(r.outcome for r in results)
     reached = all(r.not_run_kind != NOT_REACHED for r in results)
     passed = "PASS" if reached else "INTERRUPTED"  # what was not reached may have failed
@@ -90,6 +91,8 @@ def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
 
 
 def _executive(results: Sequence[ProbeResult], lang: Lang, session: RunTest, notes: Sequence[str]) -> list[str]:
+    if is_prepared(results):
+        return paragraph("prepared.summary", lang, count=len(results))
     counts = Counter(r.outcome for r in results)
     lines = paragraph(
         "summary.counts",
@@ -114,7 +117,7 @@ def _by_mode(results: Sequence[ProbeResult], lang: Lang, analysis_file: str) -> 
     headers = [say(f"word.{label}", lang) for label in labels]
     for number_, mode in enumerate(sorted({r.mode for r in results}), 1):
         of_mode = [r for r in results if r.mode == mode]
-        lines += [f"### 2.{number_} {say('word.mode', lang)}: {escape(mode)}", ""]
+        lines += [f"### 3.{number_} {say('word.mode', lang)}: {escape(mode)}", ""]
         lines += table(headers, (_row(r, lang) for r in of_mode[:LISTED]))
         if len(of_mode) > LISTED:
             lines += paragraph(
@@ -161,7 +164,7 @@ def _why(result: ProbeResult, name: str, lang: Lang) -> list[str]:
     if verdict is not None and verdict.evidence.reruns:
         said = list(dict.fromkeys(t for rerun in verdict.evidence.reruns for t in rerun_text(rerun).lines(lang)))
         return [f"- {name}: {escape(text)}" for text in said]
-    if result.outcome == "not_run":
+    if result.outcome == "not_run" and result.not_run_kind != PREPARED:
         mend = (
             [f"  {escape(text)}" for text in prose("summary.mend", lang, command=result.mend_text)]
             if result.mend
@@ -231,14 +234,19 @@ def _recommendation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     for name in (*SCENARIOS, INCONCLUSIVE):
         if counts[name]:
             lines += paragraph(f"recommend.{name}", lang, count=counts[name])
+    if is_prepared(results):
+        return paragraph("prepared.recommend", lang)
     not_run = sum(r.outcome == "not_run" for r in results)
     if not_run:
         lines += paragraph("recommend.not_run", lang, count=not_run)
     return lines
 
 
-def _reproduce(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
+def _reproduce(results: Sequence[ProbeResult], lang: Lang, files: Sequence[str]) -> list[str]:
     commands = dict.fromkeys(r.reproduce for r in results if r.reproduce)
     if not commands:
         return paragraph("report.no_reproduce", lang)
-    return block("\n".join(list(commands)[:LISTED]))
+    lines = block("\n".join(list(commands)[:LISTED]))
+    if files:
+        lines += [f"### {say('report.files', lang)}", "", *block("\n".join(files[:LISTED]))]
+    return lines

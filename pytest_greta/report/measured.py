@@ -46,11 +46,10 @@ def hashes(results: Sequence[ProbeResult], lang: Lang, analysis_file: str) -> li
     lines: list[str] = []
     left_out = 0
     budget = ROWS
-    headers = [say(f"word.{w}", lang) for w in ("layer", "stage", "path")] + [
-        "full",
-        say("word.path", lang),
-        "=",
-        "max",
+    headers = [
+        *(say(f"word.{w}", lang) for w in ("layer", "stage", "compared")),
+        say("word.hash_of", lang, path="full"),
+        *(say(f"word.{w}", lang) for w in ("other_hash", "equal", "apart")),
     ]
     for result in results:
         if not budget:

@@ -10,6 +10,7 @@ import pytest
 from greta_project import Project, case
 
 from pytest_greta.report import github
+from pytest_greta.report.gitlab import code_quality
 from tests.support.results import result as probe_result
 
 
@@ -149,3 +150,9 @@ def test_an_unknown_report_is_a_usage_error(project: Project, value: str) -> Non
     result = project.cases(case("ok_1")).run(f"--greta-report={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--greta-report: unknown report*github,gitlab*"])
+
+
+def test_two_probes_of_one_test_are_two_issues() -> None:
+    results = [probe_result(case=case, nodeid="test_x.py::test", outcome="failed") for case in ("test", "test.1")]
+    found = json.loads(code_quality(results, "en", Path(), None))
+    assert len({issue["fingerprint"] for issue in found}) == 2

@@ -51,7 +51,7 @@ def test_the_summary_says_where(project: Project) -> None:
     result.stdout.fnmatch_lines(["escrito en out/20*/demo", "written to out/20*/demo"])
 
 
-@pytest.mark.parametrize("args", [["--collect-only"], ["-k", "nothing"], ["-m", "fault"]])
+@pytest.mark.parametrize("args", [["-k", "nothing"], ["-m", "fault"]])
 def test_no_folder_where_no_case_is_run(project: Project, args: list[str]) -> None:
     project.cases(case("ok_1")).run("--greta-artifacts", "out", *args)
     assert not (project.path / "out").exists()
@@ -91,3 +91,25 @@ def pytest_runtest_setup(item):
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*results.jsonl*"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_collect_only_writes_what_would_run(project: Project, workers: tuple[str, ...]) -> None:
+    project.cases(case("ok_1"), case("bad_2"))
+    run = project.run_apart if workers else project.run
+    result = run("--collect-only", "--greta-artifacts=out", *workers)
+    assert result.ret == 0
+    (report,) = (project.path / "out").rglob("*_FINAL_REPORT.md")
+    text = report.read_text("utf-8")
+    assert "**Status / Estado**: PREPARED_FOR_EXECUTION (0 / 2)" in text
+    assert "hay 2 sondas listas" in text
+    assert "2 probes are ready" in text
+    assert "pytest a.greta.yaml::bad_2::kv_aligned" in text
+    assert not list((project.path / "out").rglob("results.jsonl"))
+    result.stdout.fnmatch_lines(["written to out/*"])
+
+
+def test_collect_only_without_a_folder_writes_nothing(project: Project) -> None:
+    project.cases(case("ok_1"))
+    assert project.run("--collect-only").ret == 0
+    assert not list(project.path.rglob("*_FINAL_REPORT.md"))

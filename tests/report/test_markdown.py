@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_greta.checks.result import ByteCheck
+from pytest_greta.report.author import default_author
 from pytest_greta.report.markdown import final_report
 from pytest_greta.report.md import block, code, escape
 from pytest_greta.result import NOT_REACHED
@@ -32,7 +33,7 @@ def cells(row: str) -> list[str]:
 def test_sections_in_both_languages_and_in_order():
     text = report()
     numbers = [int(n) for n in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)]
-    assert numbers == list(range(1, 13))
+    assert numbers == list(range(1, 14))
     for words in (
         "Executive summary / Resumen ejecutivo",
         "KV indicators / Indicadores KV",
@@ -66,9 +67,9 @@ def test_nothing_is_left_to_be_filled_in():
     text = report([samples.result(drift=None)])
     for word in ("TBD", "TODO", "None", "nan"):
         assert word not in text
-    assert "Not measured in this run." in section(text, 5)
-    assert "No medido en esta corrida." in section(text, 5)
-    assert "not measured / no medido" in section(text, 2)
+    assert "Not measured in this run." in section(text, 6)
+    assert "No medido en esta corrida." in section(text, 6)
+    assert "not measured / no medido" in section(text, 3)
 
 
 def test_of_no_results_every_section_says_so():
@@ -77,8 +78,8 @@ def test_of_no_results_every_section_says_so():
 
 
 def test_verdicts_by_mode():
-    text = section(report(), 2)
-    designed, aligned = text.split("### 2.2 ")
+    text = section(report(), 3)
+    designed, aligned = text.split("### 3.2 ")
     assert "ATTENTION_COMPUTATION_MISMATCH" in designed
     assert "expected / esperado" in designed
     row = next(line for line in aligned.splitlines() if line.startswith("| rope_bug"))
@@ -95,7 +96,7 @@ def test_verdicts_by_mode():
 
 def test_both_modes_of_a_prompt_side_by_side():
     results = [samples.result(prompt="Hi\n|", n_tokens=7), samples.as_designed()]
-    rows = [line for line in section(report(results), 3).splitlines() if line.startswith("| p0_short")]
+    rows = [line for line in section(report(results), 4).splitlines() if line.startswith("| p0_short")]
     assert len(rows) == 1
     assert [c.strip() for c in cells(rows[0])][2:4] == ["`Hi\\n\\|`", "7"]
     assert [c.strip() for c in cells(rows[0])][4:] == [
@@ -107,29 +108,29 @@ def test_both_modes_of_a_prompt_side_by_side():
 
 def test_hashes_and_statistics():
     text = report([samples.mismatch()])
-    assert "| 3 | q_rope | full / decode | `00aa11bb22cc33dd` | `44ee55ff66008811` | ≠ | 0.25 |" in section(text, 5)
-    assert "| 3 | scores | decode | -4 | 9 | 0.5 | derived / derivado |" in section(text, 6)
-    assert "never evidence" in section(text, 6)
+    assert "| 3 | q_rope | full / decode | `00aa11bb22cc33dd` | `44ee55ff66008811` | ≠ | 0.25 |" in section(text, 6)
+    assert "| 3 | scores | decode | -4 | 9 | 0.5 | derived / derivado |" in section(text, 7)
+    assert "never evidence" in section(text, 7)
 
 
 def test_hypothesis_and_conclusion_turn_with_the_results():
     kept, rejected, open_ = (report(r) for r in ([samples.result()], [samples.mismatch()], [samples.inconclusive()]))
-    assert "H0 kept" in section(kept, 8)
-    assert "nothing to fix" in section(kept, 9)
-    assert "H0 rejected" in section(rejected, 8)
-    assert "the first is rope_bug kv_aligned: K and V are right" in section(rejected, 9)
-    assert "H0 / H1 open" in section(open_, 8)
-    assert "Inconclusive probes: 1" in section(open_, 9)
+    assert "H0 kept" in section(kept, 9)
+    assert "nothing to fix" in section(kept, 10)
+    assert "H0 rejected" in section(rejected, 9)
+    assert "the first is rope_bug kv_aligned: K and V are right" in section(rejected, 10)
+    assert "H0 / H1 open" in section(open_, 9)
+    assert "Inconclusive probes: 1" in section(open_, 10)
     assert "**Status / Estado**: PASS (1 / 1)" in kept
 
 
 def test_kernels_are_summed_over_the_probes():
-    text = section(report([samples.result("a"), samples.result("b")]), 8)
+    text = section(report([samples.result("a"), samples.result("b")]), 9)
     assert "| decode | decode | greta-cpu | split_decode | library / biblioteca | 60 |" in text
 
 
 def test_recommendations_only_for_what_was_found():
-    text = section(report([samples.result()]), 10)
+    text = section(report([samples.result()]), 11)
     assert "STRUCTURAL_DRIFT (1)" in text
     assert "REAL_MISMATCH" not in text
 
@@ -137,7 +138,7 @@ def test_recommendations_only_for_what_was_found():
 def test_environment_and_roundings():
     roundings = {"prefill": {"tile": 8}, "decode": {"tile": 16}}
     result = samples.result(environment={"numpy": "2.1", "cpu": {"name": "a|b"}}, roundings=roundings)
-    text = section(report([result]), 12)
+    text = section(report([result]), 13)
     assert "| numpy | 2.1 |" in text
     assert "| cpu.name | a\\|b |" in text
     assert "|  | prefill | decode |" in text
@@ -166,7 +167,7 @@ def test_hostile_ids_stay_text(name):
     text = report(results, suite=name, author=name)
     text.encode("utf-8")
     assert not [c for c in text if c != "\n" and not c.isprintable()]
-    assert [int(n) for n in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)] == list(range(1, 13))
+    assert [int(n) for n in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)] == list(range(1, 14))
     outside_code = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert "<script>" not in outside_code.replace("\\<", "")
     width = None
@@ -198,11 +199,36 @@ def test_a_thousand_results_with_a_thousand_hashes():
     text = report(results, analysis_file="B3_ANALYSIS.tsv")
     assert time.perf_counter() - start < 5
     assert len(text) < 1_000_000
-    assert "B3_ANALYSIS.tsv" in section(text, 2)
-    assert "28500 further rows are in B3_ANALYSIS.tsv" in section(text, 5)
+    assert "B3_ANALYSIS.tsv" in section(text, 3)
+    assert "28500 further rows are in B3_ANALYSIS.tsv" in section(text, 6)
 
 
 def test_a_mismatch_says_between_which_taps_and_in_which_pattern():
-    text = section(report([samples.mismatch()]), 2)
+    text = section(report([samples.mismatch()]), 3)
     assert f"between {escape('q_norm and q_rope')}; one head of each group, number 0 of it; layers from 3 on" in text
     assert f"entre {escape('q_norm y q_rope')}; una cabeza de cada grupo" in text
+
+
+def test_what_changes_from_mode_to_mode_is_counted():
+    text = section(final_report([samples.mismatch(), samples.as_designed()], suite="s", date="d", lang="en"), 2)
+    rows = {row[0].strip(): [c.strip() for c in row[1:]] for row in map(cells, text.splitlines()) if len(row) == 3}
+    assert rows["probes judged"] == ["1", "1"]
+    assert rows["chosen by"][1] == "`--greta-mode=kv_aligned`, `GRETA_B3_66_MODE=kv_aligned`"
+    assert rows["elements judged against a bound"] == ["not measured", "600"]
+    assert rows["of these, Q / K / V hashes (equal)"] == ["not measured", "1 (0)"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({"GIT_CONFIG_COUNT": "1"}, "Ana Núñez"), ({}, "(git has no user.name)"), (None, "(git is not installed")],
+    ids=["named", "unset", "no git"],
+)
+def test_the_author_is_git_s_or_it_is_said_why_not(monkeypatch, tmp_path, settings, expected):
+    monkeypatch.chdir(tmp_path)
+    if settings is None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    nothing = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    name = {"GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Ana Núñez"}
+    for key, value in {**nothing, **name, **(settings or {})}.items():
+        monkeypatch.setenv(key, value)
+    assert expected in default_author("en")
