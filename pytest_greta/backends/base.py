@@ -99,6 +99,10 @@ class SessionConfig:
     n_pages: int = 0
     device: int = 0
     threads: int = 0
+    memory: Literal["host", "device"] = "host"
+    """Where the arrays of each call lie."""
+    stream: int = 0
+    """The runtime's stream, by its handle; 0: one of the library's own."""
     schedule: Mapping[str, Schedule] = field(default_factory=dict)
     """By phase."""
 
@@ -246,6 +250,8 @@ class Description:
     p_dtypes: tuple[str, ...]
     kernels: Mapping[str, str]
     numerics: Mapping[str, Numerics]
+    memory: tuple[str, ...] = ("host",)
+    """Where the arrays of a call may lie: host, device."""
     kv: Literal["cached", "stateless"] = "cached"
     prefill_kv: Literal["cache", "fresh"] = "cache"
     one_kernel: bool = False
@@ -257,7 +263,8 @@ class Description:
 
 class AttentionSession(Protocol):
     """``greta_session``. Shapes as in ``greta_attn.h``; a batch's arrays and all tensors are C-contiguous NumPy
-    arrays."""
+    arrays. In a session over device memory tensors may be anything that speaks DLPack and lies there; then out and lse
+    do, too."""
 
     def attend(
         self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None

@@ -6,10 +6,11 @@ beside the two built-in libraries in ``_greta_native``. Any other library is ope
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_greta.backends.base import BackendError, BackendMissing, Description, SessionConfig
+from pytest_greta.backends.base import BackendError, BackendMissing, Description, SessionConfig, Unsupported
 from pytest_greta.backends.native_config import greta_config
 from pytest_greta.backends.native_description import OPTIONAL, description
 from pytest_greta.backends.native_library import Library
@@ -104,6 +105,20 @@ class NativeBackend:
         return int(count[0])
 
     def open(self, config: SessionConfig) -> NativeSession:
+        """Over the memory that ``config`` names, or over a device's where the library takes no other."""
+        spaces = self.describe().memory
+        memory = "device" if spaces == ("device",) else config.memory
+        if memory not in spaces:
+            raise Unsupported("device_memory", text("native.no_device_memory", path=self.path))
+        if memory == "host":
+            return NativeSession(self._library, self._open(config), config)
+        from pytest_greta.backends.native_device import DeviceSession, Space
+
+        space = Space.of(self.describe().device_kind, config.device, config.stream)
+        config = replace(config, memory="device", stream=space.stream)
+        return DeviceSession(self._library, self._open(config), config, space)
+
+    def _open(self, config: SessionConfig) -> Any:
         ffi, keep = self._library.ffi, list[Any]()
         try:
             c_config = greta_config(ffi, config, keep)
@@ -113,7 +128,7 @@ class NativeBackend:
         self._library.check(self._library.lib.greta_open(c_config, handle))
         if handle[0] == ffi.NULL:
             raise BackendError("GRETA_INTERNAL", text("native.no_session", path=self.path))
-        return NativeSession(self._library, handle[0], config)
+        return handle[0]
 
     def set_fault(
         self, kind: str, phase: int = -1, layer: int = -1, head: int = -1, position: int = -1, magnitude: float = 0.0

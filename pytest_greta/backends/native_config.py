@@ -8,6 +8,7 @@ from typing import Any
 from pytest_greta.backends.base import PHASES, LayerConfig, Schedule, SessionConfig
 from pytest_greta.dtypes import DTYPES, DType
 
+MEMORIES = {"host": 0, "device": 1}
 ROPE_STYLES = {"none": 0, "half": 1, "interleaved": 2}
 DIRECTIONS = {"": 0, "forward": 1, "reverse": 2}
 TILE_ORIGINS = {"": 0, "zero": 1, "window": 2}
@@ -28,6 +29,7 @@ def greta_config(ffi: Any, config: SessionConfig, keep: list[Any]) -> Any:
     for name in ("n_layers", "n_heads", "n_kv_heads", "head_dim_qk", "head_dim_v", "max_seqs", "max_len"):
         setattr(c, name, getattr(config, name))
     c.page_size, c.n_pages, c.device, c.threads = config.page_size, config.n_pages, config.device, config.threads
+    c.memory, c.stream = MEMORIES[config.memory], ffi.cast("void *", config.stream)
     c.act_dtype = _dtype(config.act_dtype, "act_dtype").abi
     c.kv_dtype = _dtype(config.kv_dtype, "kv_dtype").abi
     c.softmax_scale = config.softmax_scale

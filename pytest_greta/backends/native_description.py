@@ -58,6 +58,7 @@ def description(raw: Mapping[str, Any], present: frozenset[str], path: str) -> D
         p_dtypes=names("p_dtypes", dtypes),
         kernels={phase: kernels[phase] for phase in PHASES},
         numerics={phase: _numerics(declared.get(phase, {}), phase, path) for phase in PHASES},
+        memory=names("memory", ("host", "device")) or ("host",),
         kv=choice("kv", ("cached", "stateless")),
         prefill_kv=choice("prefill_kv", ("cache", "fresh")),
         one_kernel=get("one_kernel", bool, False),

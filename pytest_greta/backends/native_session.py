@@ -69,9 +69,7 @@ class NativeSession:
             )
             for name, rows, dim in (("k_new", k_new, c.head_dim_qk), ("v_new", v_new, c.head_dim_v))
         ]
-        # NaN, not 0: a row that the library forgets must not look like an empty one
-        out = np.full((batch.n_tokens, c.n_heads, c.head_dim_v), np.nan, self._act.numpy)
-        lse = np.full((batch.n_tokens, c.n_heads, 1), UNWRITTEN).view(np.float32)
+        out, lse = self._results(batch, q)
         self._call(
             "attend",
             layer,
@@ -83,7 +81,17 @@ class NativeSession:
             self._tensor("lse", lse, lse.shape, DTYPES["f32"], keep),
         )
         self.sync()
-        return out, None if (lse.view(np.uint32) == UNWRITTEN).all() else lse[:, :, 0]
+        self._home(out, lse)
+        return out, None if self._unwritten(lse) else lse[:, :, 0]
+
+    def _results(self, batch: Batch, q: Array) -> tuple[Array, Array]:  # noqa: ARG002
+        """Room for out and lse. NaN, not 0: a row that the library forgets must not look like an empty one."""
+        c = self.config
+        out = np.full((batch.n_tokens, c.n_heads, c.head_dim_v), np.nan, self._act.numpy)
+        return out, np.full((batch.n_tokens, c.n_heads, 1), UNWRITTEN).view(np.float32)
+
+    def _unwritten(self, lse: Array) -> bool:
+        return bool((lse.view(np.uint32) == UNWRITTEN).all())
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         c = self.config
@@ -92,6 +100,7 @@ class NativeSession:
         key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, keep, writable=True)
         self._call("rope", layer, PHASES.index(phase), self._batch(batch, keep), query, key)
         self.sync()
+        self._home(q, k)
 
     def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
         c = self.config
@@ -100,6 +109,7 @@ class NativeSession:
         value = self._tensor("v", v, (batch.n_tokens, c.n_kv_heads, c.head_dim_v), self._act, keep)
         self._call("kv_write", layer, self._batch(batch, keep), key, value)
         self.sync()
+        self._home()
 
     def kv_read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
         c = self.config
@@ -109,6 +119,7 @@ class NativeSession:
         v = np.zeros((max(count, 0), c.n_kv_heads, c.head_dim_v), self._kv.numpy)
         self._call("kv_read", layer, seq, start, count, self._buffer(k), self._buffer(v))
         self.sync()
+        self._home(k, v)
         return k, v
 
     def kv_load(self, layer: int, seq: int, start: int, k: Array, v: Array) -> None:
@@ -117,6 +128,7 @@ class NativeSession:
         _check("v", v, (len(k), c.n_kv_heads, c.head_dim_v), self._kv)
         self._call("kv_load", layer, seq, start, len(k), self._buffer(k), self._buffer(v))
         self.sync()
+        self._home()
 
     def kv_trim(self, seq: int, length: int) -> None:
         self._call("kv_trim", seq, length)
@@ -174,7 +186,14 @@ class NativeSession:
 
     def _buffer(self, array: Array) -> Any:
         """The array's address; the caller holds the array. (``from_buffer`` refuses bf16, so the bytes are viewed.)"""
-        return self._ffi.cast("void *", array.ctypes.data)
+        return self._ffi.cast("void *", self._address(array))
+
+    def _address(self, array: Array) -> int:
+        """Where the library finds the array, in the session's memory space."""
+        return int(array.ctypes.data)
+
+    def _home(self, *arrays: Array) -> None:
+        """A call is over: brings what the library wrote into these arrays, where it wrote elsewhere."""
 
     def _batch(self, batch: Batch, keep: list[Any]) -> Any:
         c, n_seqs = self.config, batch.n_seqs
@@ -195,7 +214,7 @@ class NativeSession:
             if array is None and name in ("kv_start", "block_table"):
                 continue
             _check(f"batch.{name}", array, shape, None)
-            setattr(b, name, self._ffi.cast("int32_t *", array.ctypes.data))
+            setattr(b, name, self._ffi.cast("int32_t *", self._address(array)))
             keep.append(array)
         b.max_q_len = int(np.diff(batch.cu_q).max(initial=0))
         b.max_kv_len = int(batch.kv_len.max(initial=0))

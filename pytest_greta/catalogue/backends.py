@@ -116,6 +116,22 @@ TEXTS: dict[str, tuple[str, str]] = {
         "greta doctor shows devices, drivers and masks",
         "greta doctor muestra dispositivos, drivers y máscaras",
     ),
+    "native.no_device_memory": (
+        "{path} does not declare device memory",
+        "{path} no declara memoria de dispositivo",
+    ),
+    "native.no_torch": (
+        "arrays in device memory need PyTorch, which is not installed",
+        "los arreglos en memoria de dispositivo necesitan PyTorch, que no está instalado",
+    ),
+    "native.torch_blind": (
+        "PyTorch sees no device {device}, in whose memory the library wants its arrays",
+        "PyTorch no ve el dispositivo {device}, en cuya memoria la biblioteca quiere sus arreglos",
+    ),
+    "native.torch_blind_mend": (
+        "install a PyTorch built for this GPU; greta doctor shows devices, drivers and masks",
+        "instale un PyTorch compilado para esta GPU; greta doctor muestra dispositivos, drivers y máscaras",
+    ),
     "native.closed": ("{name}: the session is closed", "{name}: la sesión está cerrada"),
     "native.not_exported": (
         "{name}: {path} does not export greta_{name}",

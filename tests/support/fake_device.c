@@ -1,8 +1,9 @@
 /* A library with as many devices as the test says, which reads the masks as AMD's runtimes do. Its attention is the
  * built-in CPU library's, so that a run over it comes to a verdict.
  *
- *   FAKE_REAL      path of the CPU library
+ *   FAKE_REAL      path of the CPU library, or of the emulated one
  *   FAKE_DEVICES   devices of the machine, before any mask; 1
+ *   FAKE_MEMORY    device: arrays of the host are declared away, and refused
  *   FAKE_DOES      what counting them does: hang, crash, exit, print
  *   FAKE_LOG       a file: greta_open appends "WORKER DEVICE ROCR HIP CUDA", the device as the machine numbers it
  *   FAKE_CRASH     a file: the first greta_attend that finds it removes it and crashes
@@ -55,15 +56,27 @@ static int visible(int* devices) {
   return mask(getenv("HIP_VISIBLE_DEVICES") != NULL ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES", devices, n);
 }
 
+static int only_device_memory(void) {
+  return strcmp(variable("FAKE_MEMORY", ""), "device") == 0;
+}
+
 int32_t greta_abi_version(void) {
   return GRETA_ABI_VERSION;
 }
 
+static void put_in_place(char* text, size_t size, const char* old, const char* other) {
+  char* at = strstr(text, old);
+  if (at == NULL) return;
+  char rest[16384];
+  snprintf(rest, sizeof rest, "%s", at + strlen(old));
+  snprintf(at, size - (size_t)(at - text), "%s%s", other, rest);
+}
+
 const char* greta_describe(void) {
   static char text[16384];
-  const char* told = REAL(greta_describe)();
-  const char* kind = strstr(told, "\"device_kind\": \"cpu\"");
-  snprintf(text, sizeof text, "%.*s\"device_kind\": \"hip fake\"%s", (int)(kind - told), told, strchr(kind, ','));
+  snprintf(text, sizeof text, "%s", REAL(greta_describe)());
+  put_in_place(text, sizeof text, "\"device_kind\": \"cpu\"", "\"device_kind\": \"hip fake\"");
+  if (only_device_memory()) put_in_place(text, sizeof text, "[\"host\", \"device\"]", "[\"device\"]");
   return text;
 }
 
@@ -92,6 +105,10 @@ greta_status greta_open(const greta_config* config, greta_session** session) {
   if (config->device < 0 || config->device >= n) {
     snprintf(message, sizeof message, "config.device is %d, and there are %d", config->device, n);
     return GRETA_NO_DEVICE;
+  }
+  if (only_device_memory() && config->memory != GRETA_MEMORY_DEVICE) {
+    snprintf(message, sizeof message, "device_memory: config.memory is %d", config->memory);
+    return GRETA_UNSUPPORTED;
   }
   if (getenv("FAKE_LOG") != NULL) {
     FILE* log = fopen(getenv("FAKE_LOG"), "a");
