@@ -16,6 +16,7 @@ from pytest_greta.options import FILES_INI
 
 AUTO, NONE = "auto", "none"
 AMD, NVIDIA = "AMD", "NVIDIA"
+_ROOT = Path("/")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def for_workers(config: pytest.Config, environ: Mapping[str, str] = os.environ) 
         return None
     if isinstance(settings["devices"], tuple):
         return _listed(settings, environ)
-    if "devices" not in settings.sources and not may_have_cases(config):
+    if "devices" not in settings.sources and not (_may_have_devices(settings) and may_have_cases(config)):
         return None
     vendor, count = _found(settings, environ)
     return _first(vendor, count, environ) if count else None
@@ -104,7 +105,7 @@ def _vendor(settings: settings_.Settings, environ: Mapping[str, str]) -> str:
         return AMD if settings["backend"] == "hip" else NVIDIA
     if masks.ROCR in environ or masks.HIP in environ:
         return AMD
-    amd, nvidia = amd_driver(Path("/")), nvidia_driver(Path("/"))
+    amd, nvidia = amd_driver(_ROOT), nvidia_driver(_ROOT)
     return NVIDIA if not amd.loaded and (nvidia.loaded or masks.CUDA in environ) else AMD
 
 
@@ -120,11 +121,18 @@ def _found(settings: settings_.Settings, environ: Mapping[str, str]) -> tuple[st
         if answer is None or answer.devices is None or answer.kind == "cpu" or answer.kind.startswith("emulated"):
             return AMD, 0
         return NVIDIA if "cuda" in answer.kind.lower() else AMD, answer.devices
-    for driver in (amd_driver(Path("/")), nvidia_driver(Path("/"))):
+    for driver in (amd_driver(_ROOT), nvidia_driver(_ROOT)):
         if driver.usable and driver.cards:
             _, outer = masks.innermost(environ, driver.vendor)
             return driver.vendor, len(driver.cards) if outer is None else len(outer)
     return AMD, 0
+
+
+def _may_have_devices(settings: settings_.Settings) -> bool:
+    """Cheap, and asked first: who has no GPU does not wait until all folders have been looked through."""
+    from pytest_greta.doctor.gather import amd_driver, nvidia_driver
+
+    return bool(settings["library"] or settings["backend"]) or amd_driver(_ROOT).loaded or nvidia_driver(_ROOT).loaded
 
 
 def may_have_cases(config: pytest.Config) -> bool:
