@@ -7,6 +7,7 @@ that of the caller's NumPy array, and that what it wrote comes home.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,13 +148,25 @@ def test_any_exporter_of_dlpack_will_do(both: Any) -> None:
     assert same(mine, q, name)
 
 
-def test_one_array_in_two_roles(both: Any) -> None:
-    """positions and slots are often one array: both must be alive on the device."""
+def test_one_array_in_two_roles(both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """positions and slots are often one array: both copies must be alive on the device until the call is over."""
+    put = Space.put
+
+    def spoiled_when_dropped(space: Space, array: np.ndarray) -> Any:
+        copy = put(space, array)
+        held = copy[:]
+        weakref.finalize(held, copy.fill_, 0x7F)
+        return held
+
+    monkeypatch.setattr(Space, "put", spoiled_when_dropped)
     name, host, device = both
     b, (q, k, v) = batch([20], [20]), rows(name)
     b = replace(b, slots=b.positions)
-    for session in (host, device):
+    turned = [np.array(q), np.array(q)]
+    for session, mine in zip((host, device), turned, strict=True):
+        session.rope(0, "prefill", b, mine, np.array(k))
         session.kv_write(0, b, k, v)
+    assert turned[0].tobytes() == turned[1].tobytes()
     assert host.kv_read(0, 0, 0, 20)[0].tobytes() == device.kv_read(0, 0, 0, 20)[0].tobytes()
     assert host.attend(0, "prefill", b, q)[0].tobytes() == device.attend(0, "prefill", b, q)[0].tobytes()
 
