@@ -43,10 +43,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "la biblioteca {library} no está compilada, y aquí no hay compilador para ella",
     ),
     "doctor.hip_compiler": (
-        "install ROCm (amdclang++), or on Debian: apt-get install clang-19 lld-19 llvm-19 clang-tools-19 "
-        "rocm-device-libs; then {build}",
-        "instale ROCm (amdclang++) o, en Debian: apt-get install clang-19 lld-19 llvm-19 clang-tools-19 "
-        "rocm-device-libs; después {build}",
+        "install ROCm (amdclang++), or on Debian: apt-get install clang-19 lld-19 clang-tools-19; then {build}",
+        "instale ROCm (amdclang++) o, en Debian: apt-get install clang-19 lld-19 clang-tools-19; después {build}",
     ),
     "doctor.cuda_compiler": (
         "install NVIDIA's CUDA toolkit (nvcc); then {build}",
@@ -118,11 +116,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.nothing_missing": ("nothing", "nada"),
     # what no machine of ours has shown
     "doctor.never_run": (
-        "on AMD hardware nothing of pytest-greta was run so far: its HIP kernels ran lane by lane on the CPU (backend "
-        "hip-emulated), which shows indexing, masks and barriers, not that an MI300X runs them correctly or fast",
-        "en hardware AMD no se ejecutó nada de pytest-greta hasta ahora: sus kernels HIP se ejecutaron carril por "
-        "carril en la CPU (backend hip-emulated), lo que muestra índices, máscaras y barreras, no que una MI300X los "
-        "ejecute bien ni rápido",
+        "on AMD hardware nothing of pytest-greta was run so far, nor on any other GPU: its HIP kernels ran lane by "
+        "lane on the CPU (backend hip-emulated), which shows indexing, masks and barriers, not that an MI300X runs "
+        "them correctly or fast",
+        "en hardware AMD no se ejecutó nada de pytest-greta hasta ahora, ni en ninguna otra GPU: sus kernels HIP se "
+        "ejecutaron carril por carril en la CPU (backend hip-emulated), lo que muestra índices, máscaras y barreras, "
+        "no que una MI300X los ejecute bien ni rápido",
     ),
     "doctor.asked_apart": (
         "libraries and devices were asked in processes of their own; no GPU was initialised in this one",
