@@ -6,6 +6,7 @@ One place for every property of a number format; nothing else in the package spe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ml_dtypes
@@ -35,16 +36,16 @@ class DType:
         """Unit roundoff, 2**-p."""
         return 2.0**-self.p
 
-    @property
+    @cached_property
     def max(self) -> float:
         """Largest finite value."""
         return float(_finfo(self.numpy).max)
 
-    @property
+    @cached_property
     def smallest_normal(self) -> float:
         return float(_finfo(self.numpy).smallest_normal)
 
-    @property
+    @cached_property
     def smallest_subnormal(self) -> float:
         return float(_finfo(self.numpy).smallest_subnormal)
 

@@ -18,9 +18,8 @@ from pytest_greta.checks.judge import Group
 from pytest_greta.checks.places import Places
 from pytest_greta.checks.provenance import provenance
 from pytest_greta.checks.result import Rounding, StageCheck
-from pytest_greta.checks.rounding import is_same
 from pytest_greta.checks.stack import equal_rows
-from pytest_greta.checks.view import View
+from pytest_greta.checks.view import Cache, View
 from pytest_greta.dtypes import Array, DType
 from pytest_greta.engine.spec import ModelConfig, StageSpec
 from pytest_greta.result import AttentionStat
@@ -40,6 +39,7 @@ class Attending:
         self.stats: list[AttentionStat] = []
         self._calls: dict[tuple[str, str], tuple[Call, AttentionReference] | None] = {}
         self._cached: dict[str, tuple[Array, Array]] = {}
+        self._alike: dict[str, int] = {}
         self._wrong: dict[str, int] = {}
         self._cause: dict[str, tuple[str, str]] = {}
         self._schedules: dict[str, Numerics | None] = {}
@@ -48,6 +48,7 @@ class Attending:
         """Drop the layer's references: stages come layer by layer."""
         self._calls.clear()
         self._cached.clear()
+        self._alike.clear()
 
     def call(self, path: str, layer: int, part: str = "") -> Call | None:
         """The attention call of a path at its checked rows, from q_rope and the bytes as written; None: not traced.
@@ -85,9 +86,9 @@ class Attending:
             cache, settings = self.view.cache(path, layer), self.config.layers[layer]
             full = self.view.cache("full", layer) if "full" in self._cached else None
             assert cache is not None
-            n = len(cache.k)
-            if full is not None and is_same(cache.k, full.k[:n]) and is_same(cache.v, full.v[:n]):
-                k, v = (x[:n] for x in self._cached["full"])
+            self._alike[path] = 0 if full is None else _alike(cache, full)
+            if self._alike[path] == len(cache.k):
+                k, v = (x[: len(cache.k)] for x in self._cached["full"])
             else:
                 k, v = _scaled(cache.k, settings.k_scale), _scaled(cache.v, settings.v_scale)
             self._cached[path] = k, v
@@ -142,13 +143,19 @@ class Attending:
         return self._calls[key]
 
     def _reference(self, call: Call, path: str, part: str) -> AttentionReference:
-        """That of the full run, where a row of the prefix run asked the same of the same keys."""
+        """Each row's from the full run where that asked the same of the same keys, as most rows of a prefix run did."""
         full = self._calls.get(("full", part)) if path == "prefix" else None
-        if full is not None:
-            at = np.minimum(np.searchsorted(full[0].positions, call.positions), len(full[0].positions) - 1)
-            if _same(call, full[0], at):
-                return full[1].rows(at)
-        return call.reference()
+        if full is None:
+            return call.reference()
+        at = np.minimum(np.searchsorted(full[0].positions, call.positions), len(full[0].positions) - 1)
+        known = _same(call, full[0], at) & (call.rows.stop <= self._alike[path])
+        if not known.any():
+            return call.reference()
+        found = [full[1].rows(at[known])]
+        if not known.all():
+            found.append(call.of_rows(~known).reference())
+        order = np.argsort(~known, kind="stable")  # of the rows as they were found
+        return AttentionReference.of(found).rows(np.argsort(order))
 
     def _further(self, spec: StageSpec, path: str, call: Call, reference: Reference) -> list[StageCheck]:
         """The calls beside the path's own: repeats whose bytes are others, and the one with q = 0."""
@@ -225,17 +232,26 @@ def _of(spec: StageSpec, both: AttentionReference) -> Reference:
     return both.lse if spec.stage == "lse" else both.out
 
 
-def _same(call: Call, other: Call, at: NDArray[np.intp]) -> bool:
-    """The rows of ``call`` are the rows ``at`` of ``other``: the same queries, over the same keys, of one kernel."""
-    return (
-        call.numerics == other.numerics
-        and np.array_equal(other.positions[at], call.positions)
-        and np.array_equal(other.rows.start[at], call.rows.start)
-        and np.array_equal(other.rows.stop[at], call.rows.stop)
-        and bool(equal_rows(call.q, other.q, at).all())
-        and np.may_share_memory(other.k, call.k)  # the full run's own: the bytes were the same
-        and np.may_share_memory(other.v, call.v)
+def _same(call: Call, other: Call, at: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which rows of ``call`` are the rows ``at`` of ``other``: the same query, over as many keys, of one kernel."""
+    same: NDArray[np.bool_] = (
+        (other.positions[at] == call.positions)
+        & (other.rows.start[at] == call.rows.start)
+        & (other.rows.stop[at] == call.rows.stop)
+        & (call.numerics == other.numerics)
     )
+    return same & equal_rows(call.q, other.q, at)
+
+
+def _alike(cache: Cache, full: Cache) -> int:
+    """How many of the first keys have the same bytes in both."""
+    n = min(len(cache.k), len(full.k))
+    same = np.ones(n, dtype=bool)
+    for mine, theirs in ((cache.k, full.k), (cache.v, full.v)):
+        if mine.dtype != theirs.dtype or mine.shape[1:] != theirs.shape[1:]:
+            return 0
+        same &= equal_rows(mine[:n], theirs, np.arange(n))
+    return n if same.all() else int(np.argmin(same))
 
 
 def _scaled(stored: Array, scales: tuple[float, ...] | None) -> Array:

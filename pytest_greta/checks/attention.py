@@ -32,14 +32,16 @@ from pytest_greta.checks.heads import by_head, by_row
 from pytest_greta.checks.spread import Spread, joined, spread_of
 from pytest_greta.dtypes import DTYPES, Array, DType
 
+Index = slice | NDArray[np.int64] | NDArray[np.bool_]
+
 _SCORES = 1 << 20
 """Scores held at a time, 8 MiB an array of float64; longer inputs go in chunks of rows."""
 
 _LONG, _CUTS = 128, 4
 """From so many keys on, a quarter of the rows at a time: earlier rows see fewer keys."""
 
-_DEVIATIONS = 1 << 18
-"""Elements of |v_j - o| held at a time, 2 MiB."""
+_DEVIATIONS = 1 << 16
+"""Elements of |v_j - o| held at a time: 256 KiB of float32, so that they stay in a second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Rows:
         stop = slots + 1
         return cls(np.zeros_like(slots) if window == 0 else np.maximum(0, stop - window), stop, slots)
 
-    def __getitem__(self, index: slice | NDArray[np.int64]) -> Rows:
+    def __getitem__(self, index: Index) -> Rows:
         return Rows(self.start[index], self.stop[index], self.slot[index])
 
 
@@ -90,7 +92,7 @@ class Spans:
     slot: int = 0
     window: bool = False
 
-    def __getitem__(self, index: slice | NDArray[np.int64]) -> Spans:
+    def __getitem__(self, index: Index) -> Spans:
         return replace(self, begin=self.begin[index], end=self.end[index])
 
 
@@ -101,6 +103,13 @@ class AttentionReference:
     lse: Reference
     out: Reference
     spread: Spread
+
+    @classmethod
+    def of(cls, parts: list[AttentionReference]) -> AttentionReference:
+        """The rows of all parts, one after the other."""
+        return cls(
+            concatenate([p.lse for p in parts]), concatenate([p.out for p in parts]), joined([p.spread for p in parts])
+        )
 
     def rows(self, at: NDArray[np.intp]) -> AttentionReference:
         """Those rows alone."""
@@ -153,10 +162,12 @@ class Call:
     """None where no schedule is looked at."""
 
     def reference(self) -> AttentionReference:
-        parts = [_bounded(part, softmax) for part, softmax in self.chunks()]
-        return AttentionReference(
-            concatenate([p.lse for p in parts]), concatenate([p.out for p in parts]), joined([p.spread for p in parts])
-        )
+        return AttentionReference.of([_bounded(part, softmax) for part, softmax in self.chunks()])
+
+    def of_rows(self, at: NDArray[np.bool_]) -> Call:
+        """The same call for those queries alone."""
+        spans = None if self.spans is None else self.spans[at]
+        return replace(self, positions=self.positions[at], q=self.q[at], rows=self.rows[at], spans=spans)
 
     def softmax(self) -> Iterator[Softmax]:
         """The softmax alone, in chunks of rows so that memory stays bounded."""
@@ -185,7 +196,8 @@ class Call:
 
         ``all_keys``: over all of them instead, so that key 0 stays key 0.
         """
-        call = replace(self, q=self.q.astype(np.float64), k=self.k.astype(np.float64), v=self.v.astype(np.float64))
+        q, k, v = (x.astype(np.float64, copy=False) for x in (self.q, self.k, self.v))
+        call = replace(self, q=q, k=k, v=v)
         step = max(1, _SCORES // max(1, self.q.shape[1] * len(self.k)))
         if len(self.k) >= _LONG and not all_keys:
             step = min(step, -(-len(self.q) // _CUTS))
@@ -374,15 +386,22 @@ def _deviation(terms: Float64, v: Float64, o: Float64) -> Float64:
     """
     B, M, _, n_keys = terms.shape
     dv = v.shape[-1]
-    terms32, v32, o32 = (x.astype(np.float32) for x in (terms, v, o))
+    terms32, v32, o32 = (np.ascontiguousarray(x, dtype=np.float32) for x in (terms, v, o))
     result = np.zeros((B, M, 3, dv))
     keys = max(1, min(n_keys, _DEVIATIONS // dv))
-    step = max(1, _DEVIATIONS // (B * keys * dv))
-    for i in range(0, M, step):
+    step = max(1, min(M, _DEVIATIONS // (keys * dv)))
+    away = np.empty((step, keys, dv), dtype=np.float32)
+    for b in range(B):
         for j in range(0, n_keys, keys):
-            away = v32[:, None, j : j + keys] - o32[:, i : i + step, None]
-            np.abs(away, out=away)
-            result[:, i : i + step] += terms32[:, i : i + step, :, j : j + keys] @ away
+            some = v32[b, j : j + keys]
+            for i in range(0, M, step):
+                rows = o32[b, i : i + step, None]
+                part = away[: len(rows), : len(some)]
+                np.copyto(part, rows)  # o by all keys first: a difference in rows of dv alone takes half as long again
+                together = part.reshape(len(rows), -1)
+                np.subtract(some.reshape(-1), together, out=together)
+                np.abs(part, out=part)
+                result[b, i : i + step] += terms32[b, i : i + step, :, j : j + keys] @ part
     flat = terms32.reshape(B, M * 3, n_keys)
     both = (flat @ np.abs(v32)).reshape(B, M, 3, dv) + flat.sum(axis=-1).reshape(B, M, 3, 1) * np.abs(o32)[:, :, None]
     total: Float64 = (result + 2.0 * U * both) * (1.0 + (keys + 3) * U)

@@ -28,6 +28,16 @@ class Reference:
     b_sqrt: Float64 | None = None
     b_sqrt2: Float64 | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.y.shape
+
+    def rows(self, at: slice) -> Reference:
+        return self.map(lambda x: x[at])
+
+    def whole(self) -> Reference:
+        return self
+
     def map(self, f: Callable[[Float64], Float64]) -> Reference:
         """The same function of every array."""
         root, root2 = (None if x is None else f(x) for x in (self.b_sqrt, self.b_sqrt2))
@@ -41,6 +51,17 @@ class Reference:
     def b2(self) -> Float64 | None:
         """None: one tier."""
         return None if self.b_sqrt2 is None else self.b_det + self.b_sqrt2
+
+
+@dataclass(frozen=True)
+class ByRows:
+    """A reference that is made a few rows at a time, where there are so many that memory would be what costs."""
+
+    shape: tuple[int, ...]
+    rows: Callable[[slice], Reference]
+
+    def whole(self) -> Reference:
+        return self.rows(slice(None))
 
 
 @dataclass(frozen=True)

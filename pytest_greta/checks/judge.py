@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.checks import pattern
-from pytest_greta.checks.bounds import Float64, Reference
+from pytest_greta.checks.bounds import ByRows, Float64, Reference
 from pytest_greta.checks.constants import C_EXPONENT, C
 from pytest_greta.checks.result import Pattern, StageCheck, Worst
-from pytest_greta.checks.rounding import error, same_bytes
+from pytest_greta.checks.rounding import distance, same_bytes
 from pytest_greta.dtypes import Array, dtype_of
 
 _BLOCK = 1 << 15
@@ -50,50 +50,89 @@ class Place:
     pad: int = 0
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """How wrong each row is: no element is looked at twice, whatever groups have its row.
+
+    ``most`` [4, R]: the largest rho of the row; the largest on the second tier; the largest rho', NaN where no p value
+    is asked; 1 where a value overflowed as its reference does. ``sums`` [2, R]: sum (v - y) y and sum y^2, NaN where
+    no gain is. ``index`` [R]: the element whose rho is the largest, and ``worst`` [4, R] its reference, stored value,
+    error and bound. ``over`` [R, ...]: the elements with rho > 1.
+    """
+
+    most: Float64
+    sums: Float64
+    index: NDArray[np.intp]
+    worst: Float64
+    over: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rho: Float64, y: Float64, stored: Array, e: Float64, bound: Float64) -> _Rows:
+        """Of every element, [R, ...], with nothing known beside rho."""
+        ranks, each = _flat(rho), np.arange(len(rho))
+        index = ranks.argmax(axis=1)
+        top = ranks[each, index]
+        if top.max(initial=0.0) == np.inf:  # rho alone cannot rank elements whose rho is inf: the error does
+            ranks = np.where(ranks == top[:, None], np.where(np.isinf(ranks), _flat(e), 0.0), -1.0)
+            index = ranks.argmax(axis=1)
+        worst = np.stack([_flat(x)[each, index] for x in (y, stored, e, bound)], dtype=np.float64, casting="unsafe")
+        most, sums = np.zeros((4, len(rho))), np.full((2, len(rho)), np.nan)
+        most[:2], most[2] = top, np.nan
+        return cls(most, sums, index, worst, rho > 1.0)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Rows]) -> _Rows:
+        """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        index, over = (np.concatenate(x) for x in zip(*((p.index, p.over) for p in parts), strict=True))
+        tables = zip(*((p.most, p.sums, p.worst) for p in parts), strict=True)
+        most, sums, worst = (np.concatenate(x, axis=1) for x in tables)
+        return cls(most, sums, index, worst, over)
+
+
 def judge(
-    reference: Reference, stored: Array, groups: Sequence[Group], place: Place, *, statistical: bool = False
+    reference: Reference | ByRows, stored: Array, groups: Sequence[Group], place: Place, *, statistical: bool = False
 ) -> list[StageCheck]:
     """One check a group. ``stored`` [R, ...] in its storage type, R the rows of all groups, one after the other.
 
     ``statistical``: give a p value, where the bound has square-root terms.
     """
-    e, beyond = error(reference.y, stored, dtype_of(stored))
-    b1, b2 = reference.b1, reference.b2
+    step = max(1, _BLOCK // max(1, math.prod(stored.shape[1:])))
+    blocks = [slice(start, start + step) for start in range(0, len(stored), step)]
+    with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
+        rows = _Rows.joined([_judged(reference.rows(at), stored[at], statistical) for at in blocks])
+    return [_check(place, group, rows, at) for group, at in _at(groups)]
+
+
+def _judged(reference: Reference, stored: Array, statistical: bool) -> _Rows:
+    b1, b2, y = reference.b1, reference.b2, _flat(reference.y)
+    e, apart, past = distance(reference.y, stored, dtype_of(stored))
     rho = _ratio(e, b1)
-    if beyond is not None:  # what the reference reaches too, within its bound, is an overflow and no error
-        rho[beyond & (rho > 1.0)] = np.inf
-        beyond &= rho <= 1.0
-    gains = _gains(reference.y, stored)
-    checks = []
-    for group, rows in _slices(groups):
-        own = rho[rows]
-        two_tiers = b2 is not None and 0.0 < own.max(initial=0.0) < np.inf
-        root = reference.b_sqrt if statistical else None
-        moved, size = float(gains[0][rows].sum()), float(gains[1][rows].sum())
-        facts = {
-            "p_value": None if root is None else _p_value(e[rows], reference.b_det[rows], root[rows]),
-            "gain": (moved, size) if np.isfinite(moved) and np.isfinite(size) else None,
-            "overflow": beyond is not None and bool(beyond[rows].any()),
-        }
-        if two_tiers and b2 is not None:
-            facts["rho2"] = float(_ratio(e[rows], b2[rows]).max())
-        checks.append(_check(place, group, own, reference.y[rows], stored[rows], e[rows], b1[rows], **facts))
-    return checks
+    if past is not None:  # what the reference reaches too, within its bound, is an overflow and no error
+        rho[past & (rho > 1.0)] = np.inf
+    found = _Rows.of(rho, reference.y, stored, e, b1)
+    if b2 is not None:
+        found.most[1] = _flat(_ratio(e, b2)).max(axis=1)
+    if statistical and reference.b_sqrt is not None:
+        found.most[2] = _flat(_ratio(np.maximum(e - reference.b_det, 0.0), reference.b_sqrt)).max(axis=1)
+    if past is not None:
+        found.most[3] = _flat(past & (rho <= 1.0)).any(axis=1)
+    np.vecdot(_flat(apart), y, out=found.sums[0])  # what is not finite has no gain
+    np.vecdot(y, y, out=found.sums[1])
+    return found
 
 
 def judge_bytes(expected: Array, stored: Array, groups: Sequence[Group], place: Place) -> list[StageCheck]:
     """The same for stages whose bound is 0: equal bytes give a rho of 0, others inf."""
     equal = same_bytes(expected, stored)
-    checks = []
-    for group, rows in _slices(groups):
-        if equal[rows].all():
-            checks.append(_clean(place, group, equal[rows].size))
-            continue
-        y = expected[rows].astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            e = np.nan_to_num(np.abs(y - stored[rows].astype(np.float64)), nan=np.inf)
-        checks.append(_check(place, group, np.where(equal[rows], 0.0, np.inf), y, stored[rows], e, np.zeros_like(y)))
-    return checks
+    if equal.all():
+        return [_clean(place, group, len(group.positions) * math.prod(equal.shape[1:])) for group in groups]
+    y = expected.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        e = np.nan_to_num(np.abs(y - stored.astype(np.float64)), nan=np.inf)
+    rows = _Rows.of(np.where(equal, 0.0, np.inf), y, stored, e, np.zeros_like(y))
+    return [_check(place, group, rows, at) for group, at in _at(groups)]
 
 
 def merge(checks: Sequence[StageCheck]) -> StageCheck:
@@ -113,77 +152,75 @@ def merge(checks: Sequence[StageCheck]) -> StageCheck:
     )
 
 
-def _slices(groups: Sequence[Group]) -> Iterator[tuple[Group, slice | NDArray[np.intp]]]:
+def _at(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.intp]]]:
+    """Each group with the rows that are its own."""
     start = 0
     for group in groups:
         count = len(group.positions)
-        first = start if group.at is None or count == 0 else int(group.at[0])
-        # a slice where the rows lie together: no copy
-        together = group.at is None or np.array_equal(group.at, np.arange(first, first + count))
-        yield group, slice(first, first + count) if together or group.at is None else group.at
+        yield group, np.arange(start, start + count) if group.at is None else group.at
         start += count
+
+
+def _flat(values: Array) -> Array:
+    """[R, elements]"""
+    return values.reshape(len(values), -1)
 
 
 def _ratio(e: Float64, bound: Float64) -> Float64:
     """e / bound with 0 / 0 = 0 and inf / inf = inf: an error is never excused by a bound that is not finite."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rho: Float64 = e / bound
+    rho: Float64 = e / bound
     if np.isnan(rho.max(initial=0.0)):
         bad = np.isnan(rho)
         rho[bad] = np.where(e[bad] > 0.0, np.inf, 0.0)
     return rho
 
 
-def _p_value(e: Float64, b_det: Float64, b_sqrt: Float64) -> float:
+def _p_value(pull: float, elements: int) -> float:
     """p = min(1, 2 M exp(-1.5 (c rho')^2)), rho' the largest max(0, e - b_det) / b_sqrt of the M elements."""
-    rho = float(_ratio(np.maximum(e - b_det, 0.0), b_sqrt).max(initial=0.0))
-    return min(1.0, 2.0 * e.size * float(np.exp(-C_EXPONENT * (C * min(rho, 1e6)) ** 2)))
-
-
-def _gains(y: Float64, stored: Array) -> tuple[Float64, Float64]:
-    """Of each row [R]: sum (v - y) y and sum y^2."""
-    y, stored = y.reshape(len(y), -1), stored.reshape(len(y), -1)
-    moved, size = np.empty(len(y)), np.empty(len(y))
-    step = max(1, _BLOCK // max(1, y.shape[1]))
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite has no gain
-        for start in range(0, len(y), step):
-            at = slice(start, start + step)
-            np.einsum("ri,ri->r", stored[at].astype(np.float64) - y[at], y[at], out=moved[at])
-            np.einsum("ri,ri->r", y[at], y[at], out=size[at])
-    return moved, size
+    return min(1.0, 2.0 * elements * math.exp(-C_EXPONENT * (C * min(pull, 1e6)) ** 2))
 
 
 def _clean(place: Place, group: Group, elements: int) -> StageCheck:
     return StageCheck(group.path, place.layer, place.stage, 0.0, 0.0, len(group.positions), elements)
 
 
-def _check(place: Place, group: Group, rho: Float64, *shown: Array, **facts: Any) -> StageCheck:
-    """``shown``: y, stored, e and bound of the group's rows, from which the worst element is named. ``facts``: what
-    else is known of the check; ``rho2`` where it is not ``rho``."""
-    highest = int(np.argmax(rho)) if rho.size else 0
-    top = float(rho.flat[highest]) if rho.size else 0.0
-    facts = {"rho": top, "rho2": top, "rows": len(group.positions), "elements": rho.size, **facts}
-    found = partial(StageCheck, group.path, place.layer, place.stage, **facts)
+def _check(place: Place, group: Group, rows: _Rows, at: NDArray[np.intp]) -> StageCheck:
+    """``at``: the group's among the rows."""
+    elements = len(at) * math.prod(rows.over.shape[1:])
+    if len(at) == 0:
+        return _clean(place, group, elements)
+    top, top2, pull, past = rows.most[:, at].max(axis=1).tolist()
+    moved, size = rows.sums[:, at].sum(axis=1).tolist()
+    found = partial(
+        StageCheck, group.path, place.layer, place.stage, top,
+        rho2=top2 if 0.0 < top < math.inf else top,
+        rows=len(at),
+        elements=elements,
+        p_value=None if math.isnan(pull) else _p_value(pull, elements),
+        gain=(moved, size) if math.isfinite(moved) and math.isfinite(size) else None,
+        overflow=past > 0.0,
+    )  # fmt: skip
     if top == 0.0:
         return found()
-    y, stored, e, bound = shown
-    if np.isinf(top):  # rho alone cannot rank elements whose rho is inf: the error does
-        highest = int(np.argmax(np.where(rho == top, e, -1.0)))
-    at = np.unravel_index(highest, rho.shape)
+    own = rows.most[0, at]
+    of = int(np.argmax(own if top < math.inf else np.where(own == top, rows.worst[2, at], -1.0)))
+    row = int(at[of])
+    y, v, e, bound = rows.worst[:, row].tolist()
+    within = np.unravel_index(int(rows.index[row]), rows.over.shape[1:])
     worst = Worst(
-        position=int(group.positions[at[0]]),
-        head=int(at[1]) if place.by_head else None,
-        index=int(at[-1]) if rho.ndim > (2 if place.by_head else 1) else None,
-        stored=float(stored[at]),
-        reference=float(y[at]),
-        error=float(e[at]),
-        bound=float(bound[at]),
+        position=int(group.positions[of]),
+        head=int(within[0]) if place.by_head else None,
+        index=int(within[-1]) if rows.over.ndim > (2 if place.by_head else 1) else None,
+        stored=v,
+        reference=y,
+        error=e,
+        bound=bound,
     )
     if top <= 1.0:
         return found(worst=worst)
-    over = rho > 1.0
-    positions = group.positions[over.reshape(len(rho), -1).any(axis=1)]
-    heads = np.flatnonzero(over.any(axis=(0, *range(2, rho.ndim)))) if place.by_head else ()
+    over = rows.over[at]
+    positions = group.positions[_flat(over).any(axis=1)]
+    heads = np.flatnonzero(over.any(axis=(0, *range(2, over.ndim)))) if place.by_head else ()
     blocks = sorted({(int(p) + place.pad) // place.page for p in positions}) if place.table else []
     return found(
         worst=worst,

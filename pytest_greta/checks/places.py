@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_greta.backends.base import Numerics
-from pytest_greta.checks.bounds import Reference
+from pytest_greta.checks.bounds import ByRows, Reference
 from pytest_greta.checks.judge import Group, Place, judge
 from pytest_greta.checks.price import Weighing
 from pytest_greta.checks.result import StageCheck
@@ -50,19 +51,19 @@ class Places:
     def judge(
         self,
         spec: StageSpec,
-        reference: Reference,
+        reference: Reference | ByRows,
         stored: Array,
         groups: Sequence[Group],
         *,
         statistical: bool = False,
     ) -> list[StageCheck]:
         """``judge.judge`` of a stage. Raises ``ValueError`` where the traced rows cannot be its rows."""
-        if reference.y.size != stored.size or len(reference.y) != len(stored):
+        if math.prod(reference.shape) != stored.size or reference.shape[0] != len(stored):
             raise ValueError(
                 f"layer {spec.layer} {spec.stage}: traced rows have shape {stored.shape[1:]}; "
-                f"expected {reference.y.shape[1:]} from {', '.join(spec.inputs)}"
+                f"expected {reference.shape[1:]} from {', '.join(spec.inputs)}"
             )
-        if reference.y.shape != stored.shape:
-            reference = reference.map(lambda x: x.reshape(stored.shape))
+        if reference.shape != stored.shape:
+            reference = reference.whole().map(lambda x: x.reshape(stored.shape))
         self.weighing.see(spec, [group.path for group in groups], reference, stored)
         return judge(reference, stored, groups, self.of(spec, stored), statistical=statistical)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from pytest_greta.backends.base import Numerics
-from pytest_greta.checks.bounds import Float64, Reference
+from pytest_greta.checks.bounds import ByRows, Float64, Reference
 from pytest_greta.checks.constants import GAIN_FLAGGED
 from pytest_greta.checks.result import Price, Sees
 from pytest_greta.checks.rounding import error, half_ulp
@@ -114,12 +114,14 @@ class Weighing:
     def seen(self) -> tuple[Sees, ...]:
         return tuple(Sees(stage, phase, gain) for (stage, phase), gain in self._sees.items())
 
-    def see(self, spec: StageSpec, paths: Sequence[str], reference: Reference, stored: Array) -> None:
+    def see(self, spec: StageSpec, paths: Sequence[str], reference: Reference | ByRows, stored: Array) -> None:
         """The smallest gain that a stage's check still sees; a stage's own rows come before its further calls."""
+        if spec.layer not in self.layers:
+            return
         phases = {phase_of(path) for path in paths}
         key = (spec.stage, phases.pop() if len(phases) == 1 else "both")
-        if spec.layer in self.layers and key not in self._sees:
-            self._sees[key] = smallest_gain(reference, dtype_of(stored))
+        if key not in self._sees:
+            self._sees[key] = smallest_gain(reference.whole(), dtype_of(stored))
 
     def price(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import LayerConfig, Numerics
-from pytest_greta.checks.bounds import Float64, Reference, floor, sum_tiers
+from pytest_greta.checks.bounds import ByRows, Float64, Reference, floor, sum_tiers
 from pytest_greta.checks.constants import (
     CACHE_SCALE,
     DOT_OPERANDS,
@@ -248,34 +248,40 @@ def rope_angles(positions: NDArray[np.int64], layer: LayerConfig, head_dim: int,
 
 def rope(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics) -> Reference:
     """x [R, heads, head_dim] turned by ``angles``; what lies beyond rotary_dim passes unchanged, with a bound of 0."""
-    y, bound = np.empty(x.shape), np.zeros(x.shape)
-    step = max(1, _BLOCK // max(1, x[0].size)) if len(x) else 1
-    for start in range(0, len(x), step):  # every row of a prompt comes here
-        at = slice(start, start + step)
-        _turn(x[at].astype(np.float64), angles.rows(at), layer, act, numerics, (y[at], bound[at]))
-    return Reference(y, bound)
-
-
-def _turn(
-    x: Float64, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics, into: tuple[Float64, Float64]
-) -> None:
     rotary = 2 * angles.cos.shape[-1]
     if layer.rope_style == "interleaved":
         first, second = slice(0, rotary, 2), slice(1, rotary, 2)
     else:
         first, second = slice(0, rotary // 2), slice(rotary // 2, rotary)
-    x0, x1 = x[..., first], x[..., second]
-    cos, sin, turn = angles.cos[:, None], angles.sin[:, None], angles.bound[:, None]
+
+    def pairs(of_first: Array, of_second: Array) -> Float64:
+        """[R, .., rotary / 2] twice -> [R, .., rotary], each where its half of the pairs lies."""
+        both = np.empty((*of_first.shape[:-1], rotary))
+        both[..., first], both[..., second] = of_first, of_second
+        return both
+
+    own = x[..., :rotary].astype(np.float64)
+    other = pairs(own[..., second], own[..., first])
+    cos, sin = angles.cos[:, None], angles.sin[:, None]
+    y = other * pairs(-sin, sin)
+    y += own * pairs(cos, cos)
+
     relative = ROPE_PRODUCT * U + (ROPE_CAST * act.u if numerics.rope_dtype == "act" else 0.0)
-    y, bound = into
-    y[..., rotary:] = x[..., rotary:]
-    y[..., first] = x0 * cos - x1 * sin
-    y[..., second] = x1 * cos + x0 * sin
-    x0, x1 = np.abs(x0), np.abs(x1)
-    angle = turn * (x0 + x1) + floor(numerics)
-    cos, sin = relative * np.abs(cos), relative * np.abs(sin)
-    bound[..., first] = x0 * cos + x1 * sin + angle
-    bound[..., second] = x1 * cos + x0 * sin + angle
+    cos, sin = (relative * np.abs(table) + angles.bound[:, None] for table in (cos, sin))
+    bound, other = np.abs(own, out=own), np.abs(other, out=other)
+    bound *= pairs(cos, cos)
+    other *= pairs(sin, sin)
+    bound += other
+    bound += floor(numerics)
+    if rotary < x.shape[-1]:
+        beyond = x[..., rotary:].astype(np.float64)
+        y, bound = np.concatenate([y, beyond], axis=-1), np.concatenate([bound, np.zeros_like(beyond)], axis=-1)
+    return Reference(y, bound)
+
+
+def rope_by_rows(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics) -> ByRows:
+    """``rope``, of which every row of a prompt is checked."""
+    return ByRows(x.shape, lambda at: rope(x[at], angles.rows(at), layer, act, numerics))
 
 
 def cache(row: Array, scales: tuple[float, ...] | None, numerics: Numerics) -> Reference:

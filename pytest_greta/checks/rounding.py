@@ -16,28 +16,34 @@ from pytest_greta.dtypes import Array, DType
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-_BLOCK = 1 << 15
-"""Elements that are worked on at a time: 256 KiB of float64, so that they stay in a second-level cache."""
-
 _EXPONENT = np.int64(0x7FF0000000000000)
 
 
-def _half_ulp(magnitude: Float64, dtype: DType) -> tuple[Float64, Float64]:
-    """(2^floor(log2 |x|), clamped to the smallest normal; half the spacing of ``dtype`` there)."""
-    power: Float64 = (magnitude.view(np.int64) & _EXPONENT).view(np.float64)
-    power = np.maximum(power, dtype.smallest_normal)
-    return power, power * dtype.u
+def _power(value: Float64, dtype: DType, out: Float64 | None = None) -> Float64:
+    """2^floor(log2 |x|), clamped to the smallest normal of ``dtype``."""
+    power = np.empty(value.shape) if out is None else out
+    bits = power.view(np.int64)
+    np.bitwise_and(value.view(np.int64), _EXPONENT, out=bits)
+    np.maximum(bits, np.float64(dtype.smallest_normal).view(np.int64), out=bits)
+    return power
+
+
+def _half_ulp(value: Float64, dtype: DType, out: Float64 | None = None) -> Float64:
+    """Half the spacing of ``dtype`` at each value."""
+    half = _power(value, dtype, out)
+    half *= dtype.u
+    return half
 
 
 def half_ulp(magnitude: Float64, dtype: DType) -> Float64:
     """Half the spacing of ``dtype`` at each magnitude >= 0."""
-    return _half_ulp(np.ascontiguousarray(magnitude), dtype)[1]
+    return _half_ulp(np.ascontiguousarray(magnitude), dtype)
 
 
 def overflow_threshold(dtype: DType) -> float:
     """The smallest magnitude that rounds beyond the largest finite value."""
     largest = np.array([dtype.max])
-    return dtype.max + float(_half_ulp(largest, dtype)[1][0])
+    return dtype.max + float(_half_ulp(largest, dtype)[0])
 
 
 def round_to(y: Array, dtype: DType) -> Array:
@@ -47,7 +53,7 @@ def round_to(y: Array, dtype: DType) -> Array:
     """
     y = np.ascontiguousarray(y, dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        spacing = 2.0 * _half_ulp(np.abs(y), dtype)[1]
+        spacing = 2.0 * _half_ulp(y, dtype)
         rounded = np.where(np.isfinite(y), np.rint(y / spacing) * spacing, y)
         if dtype.has_inf:
             rounded = np.where(np.abs(rounded) > dtype.max, np.copysign(np.inf, rounded), rounded)
@@ -65,7 +71,7 @@ def preimage(stored: Array, dtype: DType) -> tuple[Float64, Float64]:
     with np.errstate(invalid="ignore"):  # a signalling NaN
         value = np.ascontiguousarray(stored).astype(np.float64)
     magnitude = np.abs(value)
-    power, half = _half_ulp(magnitude, dtype)
+    power, half = _power(value, dtype), _half_ulp(value, dtype)
     inner = np.where((magnitude == power) & (power > dtype.smallest_normal), 0.5 * half, half)
     outer = half if dtype.has_inf else np.where(magnitude == dtype.max, np.inf, half)
     negative = np.signbit(value)
@@ -78,39 +84,40 @@ def preimage(stored: Array, dtype: DType) -> tuple[Float64, Float64]:
 
 
 def error(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Bool | None]:
-    """Distance of the reference ``y`` from the preimage of each stored value: e = max(0, lo - y, y - hi).
-
-    Returns (e, beyond). ``beyond`` marks the stored values that are not finite, None where all are. An inf stands for
-    all that overflows on its side, and so does the NaN of an fp8 type on both: e is the distance to the threshold. Any
-    other NaN has e = inf, unless the reference is not finite either. An infinite reference stored as itself is exact
-    (the lse of an empty row is -inf).
-    """
-    stored, y = np.ascontiguousarray(stored), np.ascontiguousarray(y)
-    e = np.empty(y.shape)
-    finite, parts = True, (stored.reshape(-1), y.reshape(-1), e.reshape(-1))
+    """``distance`` without the differences."""
     with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, y.size, _BLOCK):
-            at = slice(start, start + _BLOCK)
-            finite &= _distance(parts[0][at], parts[1][at], parts[2][at], dtype)
-        return (e, None) if finite else _not_finite(e, y, stored.astype(np.float64), dtype)
+        e, _, beyond = distance(y, stored, dtype)
+    return e, beyond
 
 
-def _distance(stored: Array, y: Float64, e: Float64, dtype: DType) -> bool:
-    """Fills ``e``; False where something is not finite, which is then for the caller."""
-    value: Float64 = stored.astype(np.float64)
-    magnitude = np.abs(value)
-    power, half = _half_ulp(magnitude, dtype)
-    delta = y - value
-    np.abs(delta, out=e)
+def distance(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Float64, Bool | None]:
+    """Of the reference ``y`` from the preimage of each stored value v: e = max(0, lo - y, y - hi).
+
+    Returns (e, v - y, beyond). ``beyond`` marks the stored values that are not finite, None where all are. An inf
+    stands for all that overflows on its side, and so does the NaN of an fp8 type on both: e is the distance to the
+    threshold. Any other NaN has e = inf, unless the reference is not finite either. An infinite reference stored as
+    itself is exact (the lse of an empty row is -inf).
+    """
+    stored = np.ascontiguousarray(stored)
+    half = stored.astype(np.float64)
+    apart = half - y
+    e = np.abs(apart)
+    _half_ulp(half, dtype, out=half)  # in place: the fewer arrays, the more of them stay in a second-level cache
     e -= half
-    at_power = magnitude == power
+    word: Any = np.dtype(f"u{dtype.itemsize}")
+    at_power = (stored.view(word) & word.type((1 << (dtype.p - 1)) - 1)) == 0
     if at_power.any():  # the preimage is narrower toward zero
-        at_power &= (power > dtype.smallest_normal) & (delta * value < 0)
-        e[at_power] += 0.5 * half[at_power]
+        value = stored[at_power].astype(np.float64)
+        narrow = (np.abs(value) > dtype.smallest_normal) & (apart[at_power] * value > 0.0)
+        e[at_power] += np.where(narrow, 0.5 * half[at_power], 0.0)
     if not dtype.has_inf:  # open-ended at saturation
-        e[(magnitude == dtype.max) & (delta * value > 0)] = 0.0
+        value = stored.astype(np.float64)
+        e[(np.abs(value) == dtype.max) & (apart * value < 0.0)] = 0.0
     np.maximum(e, 0.0, out=e)
-    return bool(np.isfinite(e.max(initial=0.0)) and np.isfinite(magnitude.max(initial=0.0)))
+    if np.isfinite(e.max(initial=0.0)):  # where y or v is not, e is not
+        return e, apart, None
+    e, beyond = _not_finite(e, y, stored.astype(np.float64), dtype)
+    return e, apart, beyond
 
 
 def _not_finite(e: Float64, y: Float64, value: Float64, dtype: DType) -> tuple[Float64, Bool | None]:

@@ -237,7 +237,7 @@ class _Walk:
                 continue
             positions = np.concatenate([self.view.rope_positions(path, kept) for path, kept in rows.rows])
             angles = self._angles_of(positions, layer, x.shape[-1], numerics)
-            reference = ref.rope(x, angles, layer, self.act, numerics)
+            reference = ref.rope_by_rows(x, angles, layer, self.act, numerics)
             judged = self.places.judge(spec, reference, rows.stored, rows.groups)
             make = partial(ref.rope, x, angles, layer, self.act)
             self.weighing.price(spec, [f.path for f in found], numerics, make, rows.stored)

@@ -87,7 +87,7 @@ class View:
             rows = out.positions
             for tap in present:
                 if not np.array_equal(tap.positions, rows):
-                    rows = np.intersect1d(rows, tap.positions)
+                    rows = np.intersect1d(rows, tap.positions, assume_unique=True)
             if len(rows) == 0:
                 self.report(path, spec, "no row in common with its inputs")
                 continue
@@ -110,11 +110,12 @@ class View:
 
     def _planned(self, path: str, positions: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = self.trace.paths[path].rows
-        unknown = np.setdiff1d(positions, rows)
+        order = np.argsort(rows)
+        at = order[np.minimum(np.searchsorted(rows, positions, sorter=order), len(rows) - 1)]
+        unknown = positions[rows[at] != positions]
         if len(unknown):
             raise ValueError(f"path {path}: row {unknown[0]} was traced but is not among the rows that were planned")
-        order = np.argsort(rows)
-        return values[order[np.searchsorted(rows, positions, sorter=order)]]
+        return values[at]
 
     def cache(self, path: str, layer: int) -> Cache | None:
         """The bytes as written of all rows that the path's last query may see.
