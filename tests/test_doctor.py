@@ -273,6 +273,13 @@ def test_nothing_missing():
     assert "  nothing" in list(lines(facts(), [], "en", plain))
 
 
+def test_a_library_that_every_case_needs_is_marked_as_broken_where_it_is_not_built():
+    given = facts(libraries=(Library("cpu", "x"), Library("hip-emulated", "y")))
+    shown = [line.split() for line in lines(given, lacks(given), "en", plain)]
+    assert ["!!", "cpu", "not", "built"] in shown
+    assert ["--", "hip-emulated", "not", "built"] in shown
+
+
 @pytest.mark.parametrize(
     ("what", "said", "mend", "serious"),
     [

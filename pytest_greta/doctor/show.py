@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_greta.doctor.facts import Driver, Facts, Library
-from pytest_greta.doctor.lacks import Lack
+from pytest_greta.doctor.lacks import NEEDED, Lack
 from pytest_greta.masks import entries
 from pytest_greta.report.messages import Lang
 from pytest_greta.report.text import Style, clean, plain, wrap
@@ -97,7 +97,7 @@ def _compilers(facts: Facts, lang: Lang) -> list[Row]:
 def _library(library: Library, lang: Lang) -> Row:
     answer = library.answer
     if answer is None:
-        return "--", library.name, _label(text("doctor.unbuilt"), lang)
+        return "!!" if library.name == NEEDED else "--", library.name, _label(text("doctor.unbuilt"), lang)
     parts = [answer.version, answer.kind, answer.isa]
     if answer.devices is not None:
         parts.append(_label(text("doctor.count", count=answer.devices), lang))
