@@ -164,6 +164,8 @@ def properties(result: ProbeResult) -> list[tuple[str, Any]]:
     if verdict is None:
         return [("not_run", result.not_run_kind)]
     found = [("verdict", verdict.status), ("scenario", verdict.scenario or "")]
+    if verdict.finding != "NONE":
+        found.append(("finding", verdict.finding))
     if verdict.first_failure is not None:
         found.append(("stage", f"layer {verdict.first_failure.layer} {verdict.first_failure.stage}"))
     return [*found, ("rho", f"{float(verdict.rho):.3g}")]

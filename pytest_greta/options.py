@@ -180,6 +180,21 @@ OPTIONS: tuple[Option, ...] = (
         default=frozenset(),
     ),
     Option("allow_empty", "exit with 0 although no selected case could be run", text, "", default=False, is_flag=True),
+    Option(
+        "baseline",
+        "compare with what was accepted before: FILE.yaml of one suite, or a folder with a SUITE.baseline.yaml each",
+        text,
+        "PATH",
+        is_path=True,
+    ),
+    Option(
+        "update_baseline",
+        "write what the probes say now to --greta-baseline, old against new",
+        text,
+        "",
+        default=False,
+        is_flag=True,
+    ),
     Option("timeout", "seconds a case may take before its process is ended", seconds, "S", default=600.0),
 )
 

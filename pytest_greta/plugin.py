@@ -14,6 +14,7 @@ import pytest
 from pytest_greta import devices, given, hookspecs, nodes, running
 from pytest_greta import options as options_
 from pytest_greta import settings as settings_
+from pytest_greta.baseline import gate
 from pytest_greta.cases.model import MODES
 from pytest_greta.distribute import Controller, tell_wrong
 from pytest_greta.fixture import greta
@@ -116,6 +117,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     mode = settings_.read(config)["mode"]  # a wrong setting ends the run here, now that it matters
     try:
         given.check(config)
+        gate.check(config, (i.probe.case.suite for i in items if isinstance(i, nodes.GretaProbe)))
     except pytest.UsageError as error:
         if not tell_wrong(config, str(error)):
             raise

@@ -113,11 +113,18 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         roundings=to_plain(judged.numerics),
         prices=judged.prices,
         sees=judged.sees,
-        environment={**environment.describe(), "threads": plan.threads},
+        environment={**environment.describe(), "threads": plan.threads, **_of_library(descriptions)},
         seconds=time.perf_counter() - started,
     )
     _write_traces(result, judged, settings)
     return result, judged
+
+
+def _of_library(descriptions: Mapping[str, Any]) -> dict[str, str]:
+    """What was probed; both where the phases are of two libraries."""
+    said = [descriptions[phase] for phase in PHASES if phase in descriptions]
+    names = {"library": "name", "library_version": "version", "device_kind": "device_kind"}
+    return {key: " + ".join(dict.fromkeys(getattr(d, field) for d in said)) for key, field in names.items()}
 
 
 RERUNS = 2

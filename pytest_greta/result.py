@@ -46,6 +46,24 @@ class AttentionStat:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A result beside its entry in the baseline."""
+
+    file: str
+    state: Literal["same", "worse", "better", "new", "recorded"]
+    """``new``: there is no entry. ``recorded``: it is to be written, as ``entry`` has it."""
+    was: str = ""
+    """The entry's verdict."""
+    worse: tuple[Text, ...] = ()
+    """What got worse, the first in stage order first."""
+    differs: tuple[str, ...] = ()
+    """``version: 0.1 -> 0.2``: what the entry was made with otherwise."""
+    alien: bool = False
+    """What differs forbids to compare more than right with wrong."""
+    entry: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ProbeResult:
     """One probe. ``verdict`` is None where it was not run; then ``not_run`` says why and ``mend`` what would change
     it."""
@@ -87,6 +105,8 @@ class ProbeResult:
     shard: str = ""
     """``2/3`` where the run was one of several parts (``merge.SHARD``)."""
     seconds: float = 0.0
+    baseline: Beside | None = None
+    """None where no baseline was given, or none of its business: not run, no verdict, a planted fault."""
     schema: int = RESULT_SCHEMA
 
     @cached_property

@@ -8,7 +8,7 @@ import os
 import shlex
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +16,7 @@ import pytest
 
 from pytest_greta import distribute, exit_guard, session, texts
 from pytest_greta import settings as settings_
+from pytest_greta.baseline import gate
 from pytest_greta.cases.model import CaseError
 from pytest_greta.settings import API_SUITE, RunSettings
 from pytest_greta.watchdog import Watchdog, as_line_of
@@ -83,12 +84,14 @@ def run(config: pytest.Config, probe: Probe, settings: RunSettings) -> ProbeResu
     """One probe of a case file. Its log says that it started before it starts: what crashes can say nothing after."""
     _log(probe, settings, f"start {settings.where} {settings.nodeid}")
 
-    def call() -> ProbeResult:
+    further = replace(settings, canary="off", trace="off", artifacts=None)
+
+    def once(one: Probe) -> ProbeResult:
         from pytest_greta.probing import run_probe
 
-        return run_probe(probe, settings)
+        return run_probe(one, settings if one is probe else further)
 
-    found = guarded(config, probe, settings, call)
+    found = guarded(config, probe, settings, lambda: gate.run(config, probe, once), gate.runs(config, probe))
     if settings.artifacts is not None:
         from pytest_greta.report.failure import failure_text
 
@@ -127,14 +130,19 @@ def run_api(item: pytest.Item, name: str, model: Any, prompt: Any, mode: str, **
     return guarded(item.config, probe, settings, call)
 
 
-def guarded(config: pytest.Config, probe: Probe, settings: RunSettings, call: Callable[[], T]) -> T | Unfinished:
-    """What ``call`` returns, under the watchdog; or, where it raises, the result that stands for that."""
+def guarded(
+    config: pytest.Config, probe: Probe, settings: RunSettings, call: Callable[[], T], runs: int = 1
+) -> T | Unfinished:
+    """What ``call`` returns, under the watchdog; or, where it raises, the result that stands for that.
+
+    ``runs``: how often the probe is run, each as long as it may take.
+    """
     from pytest_greta import unfinished
     from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
     from pytest_greta.engine.store import ModelError, ModelMissing
 
     where = probe.case.where
-    seconds = float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
+    seconds = runs * float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
     distribute.leave_note(config, seconds)
     try:
         with (

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_greta import distribute, given, texts
 from pytest_greta import settings as settings_
+from pytest_greta.baseline import gate
 
 if TYPE_CHECKING:
     from pytest_greta.artifacts import RunFolder
@@ -54,6 +55,7 @@ class Session:
         self.commands: list[str] = []
         """Lines for a forge that reads the output."""
         self.ci_problems: list[str] = []
+        self.baseline = gate.Told()
 
     def begin(self, suites: Iterable[str]) -> None:
         """Cases will run. Raises ``pytest.UsageError`` for a wrong setting or a folder that cannot be written."""
@@ -133,9 +135,12 @@ class Session:
             self.files.finish(self.results, settings_.lang(self.config))
         if self.results:
             self._report_to_ci()
+            self.baseline = gate.finish(self.config, self.results, reached_all=not missed)
         empty = bool(self.outcomes) and all(outcome == "not_run" for outcome in self.outcomes)
         if empty and session.exitstatus == pytest.ExitCode.OK and not settings_.read(self.config)["allow_empty"]:
             self.nothing_ran = True
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.baseline.problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _report_to_ci(self) -> None:
@@ -170,6 +175,7 @@ class Session:
         for command in self.commands:  # whatever the verbosity: a program reads them
             terminalreporter.ensure_newline()
             terminalreporter.write_line(command)
+        self._tell_baseline(terminalreporter)
         if self.config.option.collectonly:
             self._tell_files(terminalreporter)
         spoken = any(result.outcome != "passed" for result in self.results)
@@ -202,6 +208,15 @@ class Session:
         for problem in [*(self.files.problems if self.files is not None else ()), *self.ci_problems]:
             for line in problem.splitlines():
                 terminalreporter.write_line(line, red=True)
+
+    def _tell_baseline(self, terminalreporter: Any) -> None:
+        """Whatever the verbosity: nothing is widened silently."""
+        lang = settings_.lang(self.config)
+        for said, red in ((self.baseline.lines, False), (self.baseline.problems, True)):
+            for text in said:
+                terminalreporter.ensure_newline()
+                for line in text.lines(lang):
+                    terminalreporter.write_line(line, red=red)
 
 
 _ROLES: dict[str, dict[str, bool]] = {

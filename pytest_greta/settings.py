@@ -78,12 +78,12 @@ class Settings:
         """What was set, wherever that was, as options: the line that runs a probe again."""
         words = []
         for option in OPTIONS:
-            if option.name in self.sources and option.name not in _OF_THE_RUN:
+            if option.name in self.sources and not option.is_flag and option.name not in _OF_THE_RUN:
                 words.append(f"{option.flag}={shlex.quote(_show(self.values[option.name]))}")
         return " ".join(words)
 
 
-_OF_THE_RUN = ("artifacts", "devices", "lang", "require", "allow_empty")
+_OF_THE_RUN = ("artifacts", "devices", "lang", "require")
 """What changes nothing about one probe; the device that it ran on is named by itself."""
 
 _SETTINGS = pytest.StashKey[Settings]()

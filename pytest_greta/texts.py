@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from pytest_greta.catalogue import (
     backends,
+    baseline,
     cases,
     conformance,
     doctor,
@@ -40,6 +41,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         **remote.TEXTS,
         **recorder.TEXTS,
         **runs.TEXTS,
+        **baseline.TEXTS,
         **transformers.TEXTS,
     }
 )

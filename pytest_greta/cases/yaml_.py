@@ -80,8 +80,8 @@ class Node:
         return self.value
 
 
-def read_text(path: Path, what: str = "case.file") -> str:
-    """The text of a file of at most ``MAX_BYTES``, UTF-8, its line ends kept. Raises ``CaseError``.
+def read_text(path: Path, what: str = "case.file", most: int = MAX_BYTES) -> str:
+    """The text of a file of at most ``most`` bytes, UTF-8, its line ends kept. Raises ``CaseError``.
 
     ``what``: the key of what the file is, for the message.
     """
@@ -90,8 +90,8 @@ def read_text(path: Path, what: str = "case.file") -> str:
         if not path.is_file():
             raise CaseError(start, say("case.not_a_file" if path.exists() else "case.no_file"))
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise CaseError(start, say("case.too_large", size=size, what=say(what), most=MAX_BYTES))
+        if size > most:
+            raise CaseError(start, say("case.too_large", size=size, what=say(what), most=most))
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -104,7 +104,7 @@ def read_text(path: Path, what: str = "case.file") -> str:
         raise CaseError(Where(path, line, column), say("case.not_utf8", byte=data[error.start])) from None
 
 
-def parse(text: str, path: Path, *, pure: bool = False) -> Node:
+def parse(text: str, path: Path, *, pure: bool = False, most_nodes: int = MAX_NODES) -> Node:
     """The one document of ``text``. ``path`` is for the messages; ``pure`` takes PyYAML's own parser over libyaml's.
 
     Raises ``CaseError`` for whatever is not one strict YAML document.
@@ -119,11 +119,11 @@ def parse(text: str, path: Path, *, pure: bool = False) -> Node:
     composer = None
     try:
         composer = _composer(pure)(text)
-        root: Node = composer.document(path)
+        root: Node = composer.document(path, most_nodes)
         return root
     except yaml.YAMLError as error:
         if not pure and len(text) <= SECOND_LOOK:
-            return parse(text, path, pure=True)
+            return parse(text, path, pure=True, most_nodes=most_nodes)
         raise _explained(error, text, path) from None
     except (ValueError, OverflowError) as error:  # chr() of an escape beyond Unicode, in the pure parser
         raise CaseError(Where(path, 1), say("yaml.invalid", problem=error, hint="")) from None
@@ -172,8 +172,8 @@ def _composer(pure: bool) -> Any:
     class Composer(base):  # type: ignore[misc]
         """Events to nodes. One instance reads one text."""
 
-        def document(self, path: Path) -> Node:
-            self.path = path
+        def document(self, path: Path, most_nodes: int) -> Node:
+            self.path, self.most_nodes = path, most_nodes
             self.anchors: dict[str, Node | None] = {}
             self.aliases = 0
             self.get_event()  # stream start
@@ -270,8 +270,8 @@ def _composer(pure: bool) -> Any:
             return node
 
         def bounded(self, event: Any, size: int) -> int:
-            if size > MAX_NODES:
-                raise self.error(event, say("yaml.nodes", most=MAX_NODES))
+            if size > self.most_nodes:
+                raise self.error(event, say("yaml.nodes", most=self.most_nodes))
             return size
 
     return Composer

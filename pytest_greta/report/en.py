@@ -93,6 +93,13 @@ CATALOGUE: dict[str, str] = {
     "summary.canary_none": "canary: none applicable ({count} probes)",
     "summary.schedule": "finding SCHEDULE, {count}: {detail}",
     "summary.nondeterministic": "finding NONDETERMINISTIC, {count}: a repeated attention call gave other bytes",
+    "summary.baseline": "baseline: {compared} probes compared, {worse} worse, {better} better",
+    "summary.baseline_alien": (
+        "baseline of another setup ({differs}): of {count} probes only right and wrong were compared"
+    ),
+    "summary.baseline_changed": "since the baseline ({differs}): {count} probes, compared all the same",
+    "summary.baseline_better": "better than the baseline: {count} ({names}); --greta-update-baseline records it",
+    "summary.baseline_new": "not in the baseline: {count} ({names}), not compared; --greta-update-baseline adds them",
     "summary.indicators": "indicators (probes without an injected fault)",
     "summary.indicators_note": (
         "K and V hash consistency may be false in a pass: rounding differs between the two paths. K-V aligned may "
@@ -132,8 +139,10 @@ CATALOGUE: dict[str, str] = {
     "verdict.ATTENTION_COMPUTATION_MISMATCH": (
         "the bytes of prefill and decode first differ in layer {layer}, stage {stage}"
     ),
+    "verdict.DRIFT_REGRESSION": "worse than the baseline, in layer {layer}, stage {stage}, phase {phase}: {worse}",
     "verdict.INCONCLUSIVE": "nothing can be concluded: {reason}",
     "verdict.not_run": "not run: {reason}",
+    "failure.baseline": "worse than the baseline {file}: {worse}",
     "failure.unmet": "expected {wanted}, found {found}",
     "failure.missed": "the verdict is not the one that the case expects",
     "failure.contract": "contract {contract} broken: the bytes of the two paths differ",
@@ -354,6 +363,10 @@ CATALOGUE: dict[str, str] = {
     "cause.nondeterministic": (
         "the same call over the same inputs gives other bytes: a race, atomics, or a buffer that is not yet filled"
     ),
+    "cause.drift_regression": (
+        "within the bound, and less accurate than it was: another kernel, compiler, library or machine, a lower "
+        "precision, or a small error; if it is meant, --greta-update-baseline accepts it"
+    ),
     "cause.schedule": "P is rounded tile by tile, and the tile, direction or splits are not the same",
     "cause.precision": (
         "the attention rounds more than is declared: another accumulator, another type of P or V, or a small gain"
@@ -563,6 +576,10 @@ CATALOGUE: dict[str, str] = {
     "report.conclusion.open": "No probe reached a conclusion; the reasons are in section 3.",
     "report.conclusion.inconclusive": "Inconclusive probes: {count}; they say neither pass nor fail.",
     "recommend.ALIGNED": "ALIGNED ({count}): nothing to do; keep the case as a guard.",
+    "recommend.DRIFT_REGRESSION": (
+        "DRIFT_REGRESSION ({count}): find what changed since the baseline at the stage named above; if it is meant, "
+        "accept it with --greta-update-baseline and review the file's difference."
+    ),
     "recommend.STRUCTURAL_DRIFT": (
         "STRUCTURAL_DRIFT ({count}): accept. Do not tighten fixed tolerances; state a contract where equal bytes "
         "are needed."

@@ -95,6 +95,15 @@ CATALOGUE: dict[str, str] = {
     "summary.canary_none": "canario: ninguno aplicable ({count} sondas)",
     "summary.schedule": "hallazgo SCHEDULE, {count}: {detail}",
     "summary.nondeterministic": "hallazgo NONDETERMINISTIC, {count}: al repetir la atención cambiaron los bytes",
+    "summary.baseline": "línea base: {compared} sondas comparadas, {worse} peores, {better} mejores",
+    "summary.baseline_alien": (
+        "línea base de otra configuración ({differs}): de {count} sondas solo se comparó si están bien o mal"
+    ),
+    "summary.baseline_changed": "desde la línea base ({differs}): {count} sondas, comparadas igualmente",
+    "summary.baseline_better": "mejores que la línea base: {count} ({names}); --greta-update-baseline lo registra",
+    "summary.baseline_new": (
+        "no están en la línea base: {count} ({names}), sin comparar; --greta-update-baseline las agrega"
+    ),
     "summary.indicators": "indicadores (sondas sin fallo inyectado)",
     "summary.indicators_note": (
         "La consistencia de hash de K y V puede ser falsa en un PASS: el redondeo difiere entre los dos caminos. "
@@ -137,8 +146,10 @@ CATALOGUE: dict[str, str] = {
     "verdict.ATTENTION_COMPUTATION_MISMATCH": (
         "los bytes de prefill y decode difieren por primera vez en la capa {layer}, etapa {stage}"
     ),
+    "verdict.DRIFT_REGRESSION": "peor que la línea base, en la capa {layer}, etapa {stage}, fase {phase}: {worse}",
     "verdict.INCONCLUSIVE": "no se puede concluir nada: {reason}",
     "verdict.not_run": "no ejecutado: {reason}",
+    "failure.baseline": "peor que la línea base {file}: {worse}",
     "failure.unmet": "se esperaba {wanted}; se encontró {found}",
     "failure.missed": "el veredicto no es el que el caso espera",
     "failure.contract": "contrato {contract} roto: los bytes de los dos caminos difieren",
@@ -372,6 +383,10 @@ CATALOGUE: dict[str, str] = {
         "la misma llamada con las mismas entradas da otros bytes: una carrera, operaciones atómicas o un búfer aún sin"
         " llenar"
     ),
+    "cause.drift_regression": (
+        "dentro de la cota, y menos exacta que antes: otro kernel, compilador, biblioteca o máquina, menor "
+        "precisión, o un error pequeño; si es lo buscado, --greta-update-baseline lo acepta"
+    ),
     "cause.schedule": "P se redondea bloque a bloque, y el tile, la dirección o los splits no son los mismos",
     "cause.precision": (
         "la atención redondea más de lo declarado: otro acumulador, otro tipo de P o de V, o una pequeña ganancia"
@@ -587,6 +602,10 @@ CATALOGUE: dict[str, str] = {
     "report.conclusion.open": "Ninguna sonda llegó a una conclusión; los motivos están en la sección 3.",
     "report.conclusion.inconclusive": "Sondas no concluyentes: {count}; no dicen ni que pasa ni que falla.",
     "recommend.ALIGNED": "ALIGNED ({count}): nada que hacer; conservar el caso como guardia.",
+    "recommend.DRIFT_REGRESSION": (
+        "DRIFT_REGRESSION ({count}): buscar qué cambió desde la línea base en la etapa indicada; si es lo buscado, "
+        "aceptarlo con --greta-update-baseline y revisar la diferencia del archivo."
+    ),
     "recommend.STRUCTURAL_DRIFT": (
         "STRUCTURAL_DRIFT ({count}): aceptar. No ajustar tolerancias fijas; declarar un contrato donde haga falta "
         "igualdad de bytes."

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_greta.checks.result import StageCheck, Worst
 from pytest_greta.report import pick
+from pytest_greta.report.beside import worse_text
 from pytest_greta.report.declared import price_lines
 from pytest_greta.report.messages import Lang, Term, each, known, languages, prose, say, translate, truth
 from pytest_greta.report.notes import note_text
@@ -81,6 +82,9 @@ def _unmet(result: ProbeResult, lang: Lang) -> list[str]:
             lines += _wrapped(translate("failure.unmet", language, **_words(missed, language)))
         if broken := contract(result):
             lines += _wrapped(_contract(result, broken, language))
+        if result.baseline is not None and result.baseline.worse:
+            values = {"file": clean(result.baseline.file), "worse": worse_text(result, language)}
+            lines += _wrapped(translate("failure.baseline", language, **values))
     if not lines and pick.is_unexpected(result):
         lines = [line for text in prose("failure.missed", lang) for line in _wrapped(text)]
     return lines
@@ -112,7 +116,8 @@ def _verdict(result: ProbeResult, lang: Lang) -> list[str]:
     assert verdict is not None
     lines: list[str] = []
 
-    finding = f", {say('word.finding', lang)}: {verdict.finding}" if verdict.finding != "NONE" else ""
+    told = verdict.finding == "NONE" or pick.is_regression(result)  # the title names a regression
+    finding = "" if told else f", {say('word.finding', lang)}: {verdict.finding}"
     mark = next((f" ({say(word, lang)})" for word in pick.marks(result) if word != "word.unexpected"), "")
     lines += _field("word.verdict", pick.title(result) + mark + finding, lang)
     for reason in dict.fromkeys(reason for language in languages(lang) for reason in reasons(verdict, language)):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_greta.hypotheses import RunTest, over_run
 from pytest_greta.report import pick
+from pytest_greta.report.beside import beside_lines, worse_text
 from pytest_greta.report.declared import declared
 from pytest_greta.report.hypotheses import hypotheses
 from pytest_greta.report.md import block, code, escape, paragraph, table
@@ -18,7 +19,7 @@ from pytest_greta.report.sentence import located_text, reasons, sentence
 from pytest_greta.report.text import number, shorten
 from pytest_greta.report.ways import way_texts
 from pytest_greta.result import NOT_REACHED, PREPARED, ProbeResult
-from pytest_greta.verdict import INCONCLUSIVE, SCENARIOS
+from pytest_greta.verdict import DRIFT_REGRESSION, INCONCLUSIVE, SCENARIOS, Verdict
 
 Section = Callable[[Sequence[ProbeResult], Lang], list[str]]
 
@@ -106,6 +107,8 @@ def _executive(results: Sequence[ProbeResult], lang: Lang, session: RunTest, not
     unasserted = sum(map(pick.is_unasserted, results))
     if unasserted:
         lines += paragraph("summary.unasserted", lang, count=unasserted)
+    for key, values in beside_lines(results):
+        lines += paragraph(key, lang, **{name: escape(str(value)) for name, value in values.items()})
     for note in notes:
         lines += [f"- {escape(note)}"]
     return [*lines, ""] if notes else lines
@@ -163,6 +166,9 @@ def _why(result: ProbeResult, name: str, lang: Lang) -> list[str]:
         return [f"- {name}: {escape(text)}" for text in said]
     if verdict is not None and verdict.evidence.reruns:
         said = list(dict.fromkeys(t for rerun in verdict.evidence.reruns for t in rerun_text(rerun).lines(lang)))
+        return [f"- {name}: {escape(text)}" for text in said]
+    if result.baseline is not None and result.baseline.worse:
+        said = each(lambda language: worse_text(result, language), lang)
         return [f"- {name}: {escape(text)}" for text in said]
     if result.outcome == "not_run" and result.not_run_kind != PREPARED:
         mend = (
@@ -229,9 +235,9 @@ def _conclusion(results: Sequence[ProbeResult], lang: Lang, session: RunTest) ->
 
 
 def _recommendation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
-    counts = Counter(r.verdict.scenario or r.verdict.status for r in results if r.verdict and not r.fault)
+    counts = Counter(_recommended(r.verdict, r) for r in results if r.verdict and not r.fault)
     lines = []
-    for name in (*SCENARIOS, INCONCLUSIVE):
+    for name in (*SCENARIOS, DRIFT_REGRESSION, INCONCLUSIVE):
         if counts[name]:
             lines += paragraph(f"recommend.{name}", lang, count=counts[name])
     if is_prepared(results):
@@ -240,6 +246,10 @@ def _recommendation(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     if not_run:
         lines += paragraph("recommend.not_run", lang, count=not_run)
     return lines
+
+
+def _recommended(verdict: Verdict, result: ProbeResult) -> str:
+    return DRIFT_REGRESSION if pick.is_regression(result) else verdict.scenario or verdict.status
 
 
 def _reproduce(results: Sequence[ProbeResult], lang: Lang, files: Sequence[str]) -> list[str]:

@@ -12,8 +12,11 @@ from pytest_greta.trace.paths import phase_of
 from pytest_greta.trace.stages import MODEL, order
 from pytest_greta.verdict import (
     ATTENTION_COMPUTATION_MISMATCH,
+    DRIFT_REGRESSION,
     INCONCLUSIVE,
+    KV_MISALIGNMENT,
     PASS,
+    REAL_MISMATCH,
     FirstFailure,
     Verdict,
 )
@@ -69,7 +72,15 @@ def marks(result: ProbeResult) -> list[str]:
 
 def is_unexpected(result: ProbeResult) -> bool:
     """A PASS where the case expects something else: a fault that was missed, a breach of contract."""
-    return result.outcome == "failed" and result.verdict is not None and result.verdict.status == PASS
+    failed = result.outcome == "failed" and not is_regression(result)
+    return failed and result.verdict is not None and result.verdict.status == PASS
+
+
+def is_regression(result: ProbeResult) -> bool:
+    """Worse than the baseline, and no mismatch by itself."""
+    verdict = result.verdict
+    mismatch = verdict is None or verdict.scenario in (REAL_MISMATCH, KV_MISALIGNMENT)
+    return not mismatch and verdict is not None and verdict.finding == DRIFT_REGRESSION
 
 
 def expected_mismatches(results: Iterable[ProbeResult]) -> list[ProbeResult]:
@@ -114,11 +125,12 @@ def rho_text(verdict: Verdict) -> str:
 
 
 def title(result: ProbeResult) -> str:
-    """``PASS ALIGNED``, ``INCONCLUSIVE``, ``NOT_RUN``."""
+    """``PASS ALIGNED``, ``INCONCLUSIVE``, ``NOT_RUN``, ``DRIFT_REGRESSION (PASS ALIGNED)``."""
     verdict = result.verdict
     if verdict is None:
         return "NOT_RUN"
-    return f"{verdict.status} {verdict.scenario}" if verdict.scenario else verdict.status
+    found = f"{verdict.status} {verdict.scenario}" if verdict.scenario else verdict.status
+    return f"{DRIFT_REGRESSION} ({found})" if is_regression(result) else found
 
 
 def mode_text(result: ProbeResult) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pytest_greta.report.beside import worse_text
 from pytest_greta.report.messages import known, translate
 from pytest_greta.report.notes import note_text
-from pytest_greta.report.pick import layer_text
+from pytest_greta.report.pick import is_regression, layer_text
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
-from pytest_greta.verdict import INCONCLUSIVE, FirstFailure, Verdict
+from pytest_greta.verdict import DRIFT_REGRESSION, INCONCLUSIVE, FirstFailure, Verdict
 
 
 def sentence(result: ProbeResult, language: str) -> str:
@@ -18,9 +19,11 @@ def sentence(result: ProbeResult, language: str) -> str:
     if verdict.status == INCONCLUSIVE or verdict.scenario is None:
         return translate("verdict.INCONCLUSIVE", language, reason="; ".join(reasons(verdict, language)) or "?")
     failure = verdict.first_failure
+    regression = is_regression(result)
     return translate(
-        f"verdict.{verdict.scenario}",
+        f"verdict.{DRIFT_REGRESSION}" if regression else f"verdict.{verdict.scenario}",
         language,
+        **({"worse": worse_text(result, language)} if regression else {}),
         layer=layer_text(failure.layer) if failure else "?",
         stage=clean(failure.stage) if failure else "?",
         phase=phase_text(failure.phase, language) if failure else "?",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_greta.hypotheses import over_run
 from pytest_greta.report import pick
+from pytest_greta.report.beside import beside_lines
 from pytest_greta.report.declared import widest
 from pytest_greta.report.messages import Lang, languages, prose, say, translate
 from pytest_greta.report.notes import note_text
@@ -164,6 +165,8 @@ def _notes(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
         for r in results
         if r.verdict is not None and r.verdict.finding == "SCHEDULE" and r.verdict.first_failure is not None
     )
+    for key, values in beside_lines(results):
+        add(key, **values)
     for detail, count in details.items():
         add("summary.schedule", count=count, detail=Text(note_text(detail, "en"), note_text(detail, "es")))
 

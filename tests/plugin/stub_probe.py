@@ -12,6 +12,7 @@ import numpy as np
 from pytest_greta.backends.base import BackendMissing, Unsupported
 from pytest_greta.cases.expect import matches
 from pytest_greta.cases.model import CaseError
+from pytest_greta.checks.result import StageCheck
 from pytest_greta.engine.store import ModelMissing
 from pytest_greta.result import ProbeResult
 from pytest_greta.texts import text
@@ -85,6 +86,21 @@ def _numpy(mode: str) -> Verdict:
     return Verdict("PASS", "ALIGNED", mode=mode, rho=np.float32(0.5))  # type: ignore[arg-type]
 
 
+def _rho(mode: str) -> Verdict:
+    """As far from its bound as GRETA_TEST_RHO says, at o_proj of layer 3; see ``_stages``."""
+    scenario = os.environ.get("GRETA_TEST_SCENARIO", "STRUCTURAL_DRIFT")
+    return Verdict("PASS", scenario, mode=mode, rho=float(os.environ.get("GRETA_TEST_RHO", "0.1")))
+
+
+def _stages(case_id: str, seed: int) -> tuple[StageCheck, ...]:
+    """Of a case ``rho``: with seed 3 it is a little worse."""
+    if not case_id.startswith("rho"):
+        return ()
+    rho = float(os.environ.get("GRETA_TEST_RHO", "0.1")) + (0.05 if seed == 3 else 0.0)
+    calm = [StageCheck("full", layer, "o_proj", 0.01, 0.01, 1, 1) for layer in range(4)]
+    return (*calm, StageCheck("decode", 3, "o_proj", rho, rho, 1, 1), StageCheck("decode", 5, "o_proj", rho, rho, 1, 1))
+
+
 run_judged = None
 """Imported, never called: tests of the fixture stub the public API's ``probe``."""
 
@@ -120,4 +136,10 @@ def run_probe(probe, settings) -> ProbeResult:  # type: ignore[no-untyped-def]
             "mkl": os.environ.get("MKL_NUM_THREADS"),
         },
         worker=os.environ.get("PYTEST_XDIST_WORKER", ""),
+        stages=_stages(case.id, probe.settings["seed"]),
+        environment={
+            "library": "stub",
+            "library_version": "1.0",
+            "device_kind": os.environ.get("GRETA_TEST_DEVICE", "cpu"),
+        },
     )
