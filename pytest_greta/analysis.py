@@ -265,7 +265,9 @@ def _anew(found: TraceFile, trace: Trace | None, source: ModelSource) -> tuple[l
     try:
         examined = examine(trace, source, stages, numerics, numerics["model"])
     except ValueError as error:
-        return [], [Breach("unreadable", {"where": str(found.path.with_suffix(".safetensors")), "error": str(error)})]
+        from pytest_greta.trace.sidecar import sidecar_of
+
+        return [], [Breach("unreadable", {"where": str(sidecar_of(found.path)), "error": str(error)})]
     missing = [Breach("stage_missing", {"path": m.path, "layer": m.layer, "stage": m.stage}) for m in examined.missing]
     return list(examined.checks), missing[:_SHOWN]
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PASSED, MISMATCH, USAGE, INCONCLUSIVE = 0, 1, 2, 3
 PATTERN = "*_trace.jsonl"
+PATTERNS = (PATTERN, PATTERN + ".gz")
 LINEAGE = ("*.jsonl", "*.jsonl.gz")
 """GRETA's own files are known by what is in them."""
 _REMARKS = 20
@@ -80,7 +81,7 @@ def _analyze(args: argparse.Namespace) -> int:
     except ArtifactError as error:
         return _usage([str(error)])
     written = f"{say('analyze.written', lang)}: {clean(str(args.output))}"
-    if any(r.suite != "-" for r in results) or any(args.traces_dir.glob(PATTERN)):
+    if any(r.suite != "-" for r in results) or any(args.traces_dir.rglob(PATTERN)):
         print("\n".join([summary(results, lang=lang), "", *notes, written]))
     else:  # nothing was judged: no table of nothing
         print("\n".join([*prose("breach.no_records", lang, path=clean(str(args.traces_dir))), written]))
@@ -100,9 +101,10 @@ def exit_code(results: list[ProbeResult]) -> int:
 def _lineage_files(folder: Path) -> list[Path]:
     """GRETA's, those of a prefill first: a decode record then finds its counterpart at once."""
     from pytest_greta.lineage.folder import is_lineage
+    from pytest_greta.lineage.logits import NAMES
 
-    found = {path for pattern in LINEAGE for path in folder.glob(pattern) if path.is_file() and is_lineage(path)}
-    return sorted(found, key=lambda path: ("prefill" not in path.name, path.name))
+    found = {p for pattern in LINEAGE for p in folder.rglob(pattern) if p.name not in NAMES and p.is_file()}
+    return sorted(filter(is_lineage, found), key=lambda path: (path.parent, "prefill" not in path.name, path.name))
 
 
 def _cleaned(remark: Breach) -> dict[str, Any]:
@@ -116,15 +118,15 @@ def _judge(
 ) -> tuple[list[ProbeResult], int, list[tuple[str, Breach]]]:
     """Results, how many traces of the other mode were left out, and remarks on GRETA's own traces by prompt."""
     from pytest_greta.analysis import failed_file, judge_file
-    from pytest_greta.lineage.folder import judge_files
+    from pytest_greta.lineage.folder import judge_folders
     from pytest_greta.lineage.logits import judge_run, runs
     from pytest_greta.trace.reading import read_trace
-    from pytest_greta.trace.sidecar import TraceError
+    from pytest_greta.trace.sidecar import TraceError, sidecar_of
     from pytest_greta.verdict import Breach
 
     results: list[ProbeResult] = []
     files: list[TraceFile] = []
-    for path in sorted(set(folder.glob(PATTERN)) - set(lineage)):
+    for path in sorted({path for pattern in PATTERNS for path in folder.rglob(pattern)} - set(lineage)):
         try:
             files.append(read_trace(path))
         except TraceError as error:
@@ -136,10 +138,10 @@ def _judge(
         try:
             results.append(judge_file(found, mode, _arrays(found), source))
         except TraceError as error:
-            where = found.path.with_suffix(".safetensors").name
+            where = sidecar_of(found.path).name
             breach = Breach("unreadable", {"where": where, "error": str(error)})
             results.append(failed_file(found.path.name, mode, breach))
-    old, remarks = judge_files(lineage, mode, folder.resolve().name)
+    old, remarks = judge_folders(lineage, folder, mode, folder.resolve().name)
     results += [*old, *(judge_run(run, folder, mode, folder.resolve().name) for run in runs(folder))]
     if not results:
         results.append(failed_file(folder.name or str(folder), mode, Breach("no_records", {"path": str(folder)})))
@@ -155,8 +157,9 @@ def _of_mode(files: list[TraceFile], mode: str) -> list[TraceFile]:
 def _arrays(found: TraceFile) -> Any:
     """The trace of the sidecar, checked against the records; None without a sidecar or with damaged records."""
     from pytest_greta.trace.reading import load_trace
+    from pytest_greta.trace.sidecar import sidecar_of
 
-    sidecar = found.path.with_suffix(".safetensors")
+    sidecar = sidecar_of(found.path)
     return load_trace(found.path, sidecar) if sidecar.exists() and not found.problems else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -636,3 +637,14 @@ def test_greta_s_own_traces_are_not_ours(tmp_path):
     (tmp_path / "p0_trace.jsonl").write_text(f"{line}\n" * 100)
     assert analyze(tmp_path / "x", "kv_aligned") == cli_analyze.INCONCLUSIVE
     assert len((tmp_path / "REPORT.md").read_text()) < 20_000
+
+
+def test_packed_traces_in_subfolders_are_read_as_they_are(tmp_path, runs, capsys):
+    path = save(tmp_path, runs["kv_aligned"], full=True)
+    below = path.parent / "earlier"
+    below.mkdir()
+    (below / (path.name + ".gz")).write_bytes(gzip.compress(path.read_bytes()))
+    path.with_suffix(".safetensors").rename(below / path.with_suffix(".safetensors").name)
+    path.unlink()
+    assert analyze(path, "kv_aligned") == 0
+    assert "p0" in capsys.readouterr().out

@@ -5,7 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
+import random
+import resource
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from hypothesis import strategies as st
 
 from pytest_greta.cli import main
 from pytest_greta.lineage.parsing import LineError, parse
+from pytest_greta.trace.lines import LIMIT
 
 ROW = [0.0078, -0.0067, -0.0053, -0.0111]
 
@@ -246,3 +252,146 @@ def test_a_truncated_logits_file_is_inconclusive(tmp_path):
     path = next((tmp_path / "traces").rglob("decode/logits.jsonl.gz"))
     path.write_bytes(path.read_bytes()[:-9])
     assert command(tmp_path)[0] == 3
+
+
+def results(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    return {r["case"]: r for r in json.loads((tmp_path / "r.json").read_text())["results"]}
+
+
+def test_the_metadata_of_a_run_is_shown_and_held_together(tmp_path, capsys):
+    for phase, seed in (("prefill", 1), ("decode", 1)):
+        logits(tmp_path, phase, token(3, ROW) + token(4, ROW if phase == "decode" else ROW[::-1]))
+        path = tmp_path / "traces/runs/kv_aligned_1/seed_1" / phase / "metadata.json"
+        path.write_text(json.dumps({"seed": seed, "run": {"model": "greta-v1|<b>"}, "host": phase}))
+    command(tmp_path)
+    (found,) = results(tmp_path).values()
+    assert found["environment"]["decode"] == {"seed": "1", "run.model": "greta-v1|<b>", "host": "decode"}
+    assert r"greta-v1\|\<b\>" in (tmp_path / "r.md").read_text()
+    path.write_text('{"seed": 2}')
+    code, verdict = command(tmp_path)
+    assert code == 3
+    assert "metadata_apart" in keys(verdict)
+    path.write_text("{")
+    assert "metadata_unread" in keys(command(tmp_path)[1])
+
+
+def test_an_empty_seed_folder_is_named(tmp_path):
+    (tmp_path / "traces/runs/kv_aligned_0/seed_9").mkdir(parents=True)
+    assert command(tmp_path)[0] == 3
+    (found,) = results(tmp_path).values()
+    assert found["case"] == "runs/kv_aligned_0/seed_9"
+    assert "logits_missing" in keys(found["verdict"])
+
+
+def test_a_prompt_in_two_folders_is_two_runs(tmp_path):
+    for name, records in (("a", [row("prefill_last")]), ("b", [row("decode0")]), ("c/d", pair())):
+        (tmp_path / "traces" / name).mkdir(parents=True)
+        text = "\n".join(map(json.dumps, records))
+        (tmp_path / "traces" / name / "x.jsonl").write_text(text)
+    assert command(tmp_path)[0] == 3
+    found = {case: (r["verdict"]["status"], keys(r["verdict"])) for case, r in results(tmp_path).items()}
+    assert found["c/d/p0"] == ("PASS", set())
+    assert "phase_missing" in found["a/p0"][1] & found["b/p0"][1]
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"attention_scores": {"pre_softmax": [-2.0, 4.0], "post_softmax": [0.25, 0.75]}},
+        {"raw_scores": [-2.0, 4.0], "softmax_scores": [0.25, 0.75]},
+    ],
+)
+def test_attention_scores_are_shown(tmp_path, scores):
+    assert analyze(tmp_path, [row("prefill_last", **scores), row("decode0", **scores)])[0] == 0
+    (found,) = results(tmp_path).values()
+    shown = [(s["stage"], s["path"], s["min"], s["max"], s["mean"], s["source"]) for s in found["stats"]]
+    assert shown == [
+        ("scores", "decode", -2.0, 4.0, 1.0, "trace"),
+        ("scores", "full", -2.0, 4.0, 1.0, "trace"),
+        ("probs", "decode", 0.25, 0.75, 0.5, "trace"),
+        ("probs", "full", 0.25, 0.75, 0.5, "trace"),
+    ]
+    only = {"event": "attention_scores", "prompt_id": "p0", "phase": "decode0", "layer": 1, **scores}
+    assert analyze(tmp_path, [*pair(), only])[0] == 0
+    code, verdict = analyze(tmp_path, [*pair(), json.dumps({**only, "raw_scores": [1.0]}).replace("1.0]", "nan]")])
+    assert (code, verdict["first_failure"]["stage"]) == (1, "scores")
+    assert "line_numbers" in keys(analyze(tmp_path, [*pair(), {**only, "raw_scores": ["x"]}])[1])
+
+
+HOSTILE = "p0|`\x1b[31m<b>\t\n\u202e=1+1"
+
+
+def test_ids_are_text_wherever_they_are_shown(tmp_path, capsys):
+    assert analyze(tmp_path, [{**record, "prompt_id": HOSTILE} for record in pair(values=[0.0] * 4)])[0] == 1
+    shown = capsys.readouterr().out + (tmp_path / "r.md").read_text() + (tmp_path / "r.tsv").read_text()
+    assert not [c for c in "\x1b\u202e" if c in shown]
+    assert "<b>" not in (tmp_path / "r.md").read_text()
+    lines = (tmp_path / "r.tsv").read_text().splitlines()
+    assert {line.count("\t") for line in lines} == {lines[0].count("\t")}
+
+
+def test_ids_of_formulas_are_text_in_a_spreadsheet(tmp_path):
+    analyze(tmp_path, [{**record, "prompt_id": "=1+1"} for record in pair()])
+    assert (tmp_path / "r.tsv").read_text().splitlines()[1].split("\t")[2] == "'=1+1"
+
+
+def test_a_thousand_prompts_are_judged_one_by_one(tmp_path):
+    records = [{**record, "prompt_id": f"p{n:04d}"} for n in range(1000) for record in pair()]
+    assert analyze(tmp_path, records)[0] == 0
+    assert len(results(tmp_path)) == 1000
+
+
+def test_a_gigantic_line_is_named_and_the_rest_judged(tmp_path):
+    huge = json.dumps(row("decode0", point="x_in"))[:-1] + ',"x":"' + "y" * (LIMIT + 10) + '"}'
+    code, verdict = analyze(tmp_path, [huge, *pair()])
+    assert (code, verdict["reason"], verdict["evidence"]["rows"]) == (3, "line_long", 1)
+    assert verdict["evidence"]["breaches"][0]["values"]["where"].endswith("p0_trace.jsonl:1")
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "123456789012345678901234567890", "true", "null", "{}"])
+def test_wrong_numbers_are_named(tmp_path, value):
+    text = json.dumps(row("decode0", layer=9)).replace('"pos_id": 3', f'"pos_id": {value}')
+    code, verdict = analyze(tmp_path, [*pair(), text])
+    assert (code, verdict["evidence"]["rows"]) == (3, 1)
+    assert verdict["evidence"]["breaches"][0]["values"]["where"].endswith(":3")
+
+
+def long_trace(path: Path, megabytes: int) -> None:
+    """As GRETA's writers make it: 256 printed values a record, each position's prefill record before its decode's."""
+    chosen = random.Random(7)
+    rows = [",".join(f"{chosen.gauss(0, 1):.6g}" for _ in range(256)) for _ in range(64)]
+    points = ("x_in", "attn_norm", "q", "k", "v", "attn_out", "wo_out", "residual_out", "ffn_norm", "mlp_out", "x_out")
+    line = json.dumps({**row("prefill_last"), "stride_elems": 256, "sample_n": 256, "nz_count": 256, "sample": "@"})
+    head, tail = line.replace('"@"', "@").split("@")
+    with path.open("w") as file:
+        position = 0
+        while file.tell() < megabytes << 20:
+            for phase, step in (("prefill_last", 0), ("decode0", 1)):
+                text = head.replace('"prefill_last"', f'"{phase}"').replace('"pos_id": 3', f'"pos_id": {position}')
+                for layer in range(32):
+                    for number, point in enumerate(points):
+                        values = rows[(position * 31 + layer * 7 + number) % 64]
+                        named = text.replace('"layer": 0', f'"layer": {layer}').replace("attn_out", point, 1)
+                        named = named.replace('"ptr": 1', f'"ptr": {2 + step}')
+                        file.write(f"{named}[{values}]{tail}\n")
+            position += 1
+
+
+@pytest.mark.slow
+def test_rate_and_memory_of_a_long_trace(tmp_path):
+    """No less than a third of what a bare parser does on one core, in less than 300 MiB whatever the size."""
+    (tmp_path / "traces").mkdir()
+    path = tmp_path / "traces" / "p0_trace.jsonl"
+    long_trace(path, int(os.environ.get("GRETA_TEST_TRACE_MB", "300")))
+    words = ["analyze", "--traces-dir", str(path.parent), "--mode", "kv_aligned", "--output", str(tmp_path / "r.md")]
+    bare = "import orjson, sys\nfor line in open(sys.argv[1], 'rb'): orjson.loads(line)"
+    took = []
+    for command_ in ([sys.executable, "-c", bare, str(path)], [sys.executable, "-m", "pytest_greta.cli", *words]):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command_, stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    mebibytes = after.ru_maxrss / 1024
+    print(f"{path.stat().st_size / 1e6:.0f} MB: {took[0] / took[1]:.2f} of a bare pass, {mebibytes:.0f} MiB")
+    assert took[0] / took[1] >= 1 / 3
+    assert mebibytes < 300

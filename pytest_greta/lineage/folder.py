@@ -19,6 +19,7 @@ _SHOWN = 3
 """Bad lines of a file that are spelled out."""
 PROMPTS = 10_000
 _SNIFFED = 64
+_MARKS = frozenset(("metric", "attention_scores"))
 
 
 @dataclass
@@ -31,20 +32,40 @@ class _Seen:
 def is_lineage(path: Path) -> bool:
     """Some of its first lines are of a form of GRETA's, and none is ours (ours name their ``schema``)."""
     for number, line in lines(path):
-        if number > _SNIFFED or isinstance(line, Breach):
+        if number > _SNIFFED:
             return False
+        if isinstance(line, Breach):
+            continue
         try:
             record = parse(line)
         except LineError:
             continue
         if "schema" in record:
             return False
-        if "metric" in record or record.get("event") in ("stage_trace", "stage_logits"):
+        if not _MARKS.isdisjoint(record) or record.get("event") in ("stage_trace", "stage_logits", "attention_scores"):
             return True
     return False
 
 
-def judge_files(paths: Iterable[Path], mode: str, suite: str) -> tuple[list[ProbeResult], list[tuple[str, Breach]]]:
+Judged = tuple[list[ProbeResult], list[tuple[str, Breach]]]
+
+
+def judge_folders(paths: Iterable[Path], folder: Path, mode: str, suite: str) -> Judged:
+    """Each folder for itself: a prompt of one name in two of them is two runs, and not a pair."""
+    results: list[ProbeResult] = []
+    said: list[tuple[str, Breach]] = []
+    by_folder: dict[Path, list[Path]] = {}
+    for path in paths:
+        by_folder.setdefault(path.parent, []).append(path)
+    for parent, files in by_folder.items():
+        below = parent.relative_to(folder).as_posix()
+        found, remarks_ = judge_files(files, mode, suite, "" if below == "." else f"{below}/")
+        results += found
+        said += remarks_
+    return results, said
+
+
+def judge_files(paths: Iterable[Path], mode: str, suite: str, prefix: str = "") -> Judged:
     """A result a prompt, and (prompt, remark) of what a report says beside the verdicts."""
     room, seen, problems = Room(), dict[str, _Seen](), dict[Path, list[Breach]]()
     for path in paths:
@@ -67,14 +88,15 @@ def judge_files(paths: Iterable[Path], mode: str, suite: str) -> tuple[list[Prob
             entry.files.add(path)
             entry.prompt.take(record)
     results, said = [], []
-    for name, entry in seen.items():
+    for prompt, entry in seen.items():
+        name = prefix + prompt
         entry.prompt.finish()
         bad = [breach for path in sorted(entry.files) for breach in problems[path]]
         verdict = judge(entry.prompt, mode, bad)
         nodeid = f"{suite}::{name}::{mode}"
         outcome: Literal["passed", "failed"] = "passed" if verdict.status == PASS else "failed"
         result = ProbeResult(suite, name, mode, mode, "", nodeid, entry.where, outcome, "", verdict)
-        results.append(replace(result, bytes=entry.prompt.checks()))
+        results.append(replace(result, bytes=entry.prompt.checks(), stats=entry.prompt.stats()))
         said += [(name, remark) for remark in remarks(entry.prompt)]
     return results, said
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pytest_greta.checks.compare import drift_of
 from pytest_greta.checks.result import ByteCheck
 from pytest_greta.decide import inconclusive
+from pytest_greta.lineage import metadata
 from pytest_greta.lineage.parsing import LineError, parse
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.lines import lines
@@ -44,7 +45,7 @@ class Token(NamedTuple):
 
 def runs(folder: Path) -> list[Path]:
     """Folders below ``folder`` with logits, or a ``metadata.json``, in ``prefill`` or ``decode``."""
-    wanted = (*NAMES, "metadata.json")
+    wanted = (*NAMES, metadata.FILE)
     found = {p.parent.parent for name in wanted for p in folder.rglob(name) if p.parent.name in PHASES}
     return sorted(found | {p for p in folder.rglob("seed_*") if p.is_dir()})
 
@@ -55,6 +56,10 @@ def judge_run(run: Path, folder: Path, mode: str, suite: str) -> ProbeResult:
     for phase, path in files.items():
         if path is None:
             breaches.append(Breach("logits_missing", {"path": str(run / phase / NAMES[0])}))
+    said = {phase: metadata.read(run / phase / metadata.FILE) for phase in PHASES}
+    breaches += [breach for _, unread in said.values() for breach in unread]
+    about = {phase: values for phase, (values, _) in said.items() if values}
+    breaches += metadata.apart(about) if len(about) == len(PHASES) else []
     left, right = (_tokens(path, breaches) if path else iter(()) for path in files.values())
     name = run.relative_to(folder).as_posix()
     verdict, check = _walk(left, right, mode, breaches)
@@ -65,7 +70,7 @@ def judge_run(run: Path, folder: Path, mode: str, suite: str) -> ProbeResult:
     where = str(files["decode"] or files["prefill"] or run)
     outcome: Any = "passed" if verdict.status == PASS else "failed"
     result = ProbeResult(suite, name, mode, mode, "", f"{suite}::{name}::{mode}", where, outcome, "", verdict)
-    return replace(result, bytes=(check,) if check.rows else ())
+    return replace(result, bytes=(check,) if check.rows else (), environment=about)
 
 
 def _same_lines(left: Path, right: Path) -> bool:

@@ -11,8 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from pytest_greta.checks.result import ByteCheck
+from pytest_greta.lineage.attention import Scores
 from pytest_greta.lineage.points import AFTER_ATTENTION, POINTS, WEIGHT, place
 from pytest_greta.lineage.records import HASHED, Record
+from pytest_greta.result import AttentionStat
 from pytest_greta.trace.stages import ORDER, order
 from pytest_greta.verdict import Breach, FirstFailure
 
@@ -55,6 +57,7 @@ class Prompt:
     difference: tuple[tuple[int, int, int], FirstFailure, float] | None = None
     breaches: dict[str, Breach] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)
+    scores: dict[tuple[int, str, str], Scores] = field(default_factory=dict)
     rows: int = 0
     elements: int = 0
     after_attention: bool = False
@@ -65,6 +68,10 @@ class Prompt:
     other_call: bool = False
 
     def take(self, record: Record) -> None:
+        for found in record.scores:
+            self._score(record, found)
+        if record.form == "attention_scores":
+            return
         if record.point not in POINTS:
             if record.point in self.unknown or len(self.unknown) < 32:
                 self.unknown[record.point] += 1
@@ -89,6 +96,22 @@ class Prompt:
             self._note("too_many_waiting", record)
         if side:
             self.places.setdefault((*key[:3], side), record.position)
+
+    def _score(self, record: Record, found: Scores) -> None:
+        side = "full" if record.is_prefill else "decode"
+        if not found.finite:
+            self._fail_at(record.layer, found.stage, record, "prefill" if record.is_prefill else "decode")
+            return
+        key = (record.layer, found.stage, side)
+        if key in self.scores:
+            old = self.scores[key]
+            low, high = min(old.low, found.low), max(old.high, found.high)
+            found = Scores(found.stage, low, high, old.total + found.total, old.values + found.values)
+        elif self.room.listed >= LISTED:
+            return
+        else:
+            self.room.listed += 1
+        self.scores[key] = found
 
     def _pair(self, full: Record, decode: Record) -> None:
         if None not in (full.logical, decode.logical) and full.logical != decode.logical:
@@ -148,7 +171,9 @@ class Prompt:
                 self.difference = (at, failure, apart)
 
     def _fail(self, record: Record, phase: str, cause: str) -> None:
-        layer, stage = place(record.point, record.layer)
+        self._fail_at(*place(record.point, record.layer), record, phase, cause)
+
+    def _fail_at(self, layer: int, stage: str, record: Record, phase: str, cause: str = "cause.not_finite") -> None:
         at = (*order(layer, stage), record.position)
         if self.failure is None or at < self.failure[0]:
             self.failure = (at, FirstFailure(layer, stage, phase, (record.position,), causes=(cause,)))
@@ -173,6 +198,14 @@ class Prompt:
             self._note("left_prefill", record)
         self.room.held -= len(self.waiting[True]) + len(self.waiting[False])
         self.waiting = {True: {}, False: {}}
+
+    def stats(self) -> tuple[AttentionStat, ...]:
+        """Of the printed values, by layer: before and after softmax, prefill and decode."""
+        found = sorted(self.scores.items(), key=lambda i: (i[0][0], ORDER[i[0][1]], i[0][2]))
+        return tuple(
+            AttentionStat(layer, stage, side, s.low, s.high, s.total / s.values, "trace")  # type: ignore[arg-type]
+            for (layer, stage, side), s in found
+        )
 
     def checks(self) -> tuple[ByteCheck, ...]:
         found = sorted(self.stages.items(), key=lambda i: order(i[0][0], i[0][1]))

@@ -315,6 +315,8 @@ CATALOGUE: dict[str, str] = {
         "logits vouch for the rest"
     ),
     "breach.same_run": "every pair is the same record in all but its phase: the same run twice?",
+    "breach.metadata_unread": "{path} cannot be read: {error}",
+    "breach.metadata_apart": "metadata.json: {name} is {left} for prefill and {right} for decode: not one run",
     "breach.logits_missing": "there is no {path}",
     "breach.logits_empty": "{path} holds no record that can be read: nothing is not equal to anything",
     "breach.logits_unpaired": "the decoded token {position} is not in the prefill's logits (next there: {other})",

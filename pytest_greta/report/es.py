@@ -332,6 +332,8 @@ CATALOGUE: dict[str, str] = {
         "{position} no hay logits iguales que respondan por el resto"
     ),
     "breach.same_run": "cada par es el mismo registro salvo la fase: ¿la misma corrida dos veces?",
+    "breach.metadata_unread": "no se puede leer {path}: {error}",
+    "breach.metadata_apart": "metadata.json: {name} es {left} en prefill y {right} en decode: no es una misma corrida",
     "breach.logits_missing": "no existe {path}",
     "breach.logits_empty": "{path} no tiene ningún registro legible: la nada no es igual a nada",
     "breach.logits_unpaired": "el token decodificado {position} no está en los logits del prefill (ahí sigue: {other})",

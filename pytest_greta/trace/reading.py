@@ -13,10 +13,11 @@ from pytest_greta.checks.result import StageCheck
 from pytest_greta.result import AttentionStat, from_plain
 from pytest_greta.trace.hashing import digest
 from pytest_greta.trace.jsonl import TRACE_SCHEMA
+from pytest_greta.trace.lines import lines
 from pytest_greta.trace.records import Trace
 from pytest_greta.trace.sidecar import TraceError, load_sidecar
 from pytest_greta.trace.stages import ORDER
-from pytest_greta.verdict import Drift, Evidence
+from pytest_greta.verdict import Breach, Drift, Evidence
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class TraceFile:
 
 def read_trace(path: Path) -> TraceFile:
     """All records of a trace. Raises ``TraceError`` where the file cannot be opened."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise TraceError(f"{path}: {error.strerror or error}") from None
     found = TraceFile(path)
-    ended, count = False, 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    ended, count, number = False, 0, 0
+    for number, line in lines(path):
+        if isinstance(line, Breach):
+            if number == 1 and line.key == "file_cut":
+                raise TraceError(f"{path}: {line.values['error']}")
+            said = line.values.get("error") or f"longer than {line.values['limit']} bytes"
+            found.problems.append((number, said))
             continue
         try:
             record = orjson.loads(line)
@@ -74,7 +75,7 @@ def read_trace(path: Path) -> TraceFile:
             missing = f"no {error}" if isinstance(error, KeyError) else str(error)
             found.problems.append((number, missing))
     if count and not ended:
-        found.problems.append((len(lines), "the file is cut: no trace_end"))
+        found.problems.append((number, "the file is cut: no trace_end"))
     if count and not found.header:
         found.problems.append((1, "no trace_header"))
     return found

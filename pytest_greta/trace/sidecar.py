@@ -25,6 +25,11 @@ _BYTES = (FP8_E4M3FN, FP8_E4M3FNUZ)
 """Older safetensors know no 8-bit floats: they go as bytes, their type in the metadata."""
 
 
+def sidecar_of(jsonl: Path) -> Path:
+    """Where the arrays of a trace lie, whether its records are packed or not."""
+    return jsonl.with_name(jsonl.name.removesuffix(".gz").removesuffix(".jsonl") + ".safetensors")
+
+
 class TraceError(Exception):
     """A stored trace cannot be used. The text names the file and what is wrong."""
 
