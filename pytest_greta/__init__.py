@@ -10,16 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_greta.api import Model, Run, load_model, probe
+    from pytest_greta.backends.base import Numerics
+    from pytest_greta.backends.function import function_backend
     from pytest_greta.recorder import Recorder
     from pytest_greta.verdict import FirstFailure, Verdict
 
-__all__ = ["FirstFailure", "Model", "Recorder", "Run", "Verdict", "__version__", "load_model", "probe"]
+__all__ = [
+    "FirstFailure",
+    "Model",
+    "Numerics",
+    "Recorder",
+    "Run",
+    "Verdict",
+    "__version__",
+    "function_backend",
+    "load_model",
+    "probe",
+]
 
 _HOME = {
     "Model": "api",
     "Run": "api",
     "load_model": "api",
     "probe": "api",
+    "Numerics": "backends.base",
+    "function_backend": "backends.function",
     "Recorder": "recorder",
     "Verdict": "verdict",
     "FirstFailure": "verdict",

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from pytest_greta.backends.base import BackendError
 from pytest_greta.cases.model import Inject
 from pytest_greta.checks.result import StageCheck
@@ -21,6 +23,7 @@ from pytest_greta.engine.spec import ModelConfig
 from pytest_greta.engine.ways import Ways
 from pytest_greta.faults.plant import plants_weights
 from pytest_greta.trace.paths import RUNS
+from pytest_greta.trace.records import Trace
 from pytest_greta.trace.stages import ATTENTION_STAGES, order
 from pytest_greta.verdict import Canary
 
@@ -141,10 +144,21 @@ def _run(engine: Engine, plan: RunPlan, wrong: frozenset[str], planted: Sequence
     trace = engine.trace(own)
     stages = [spec for spec in engine.stages if spec.layer in layers]
     checks = check_trace(trace, source, stages, engine.numerics, engine.model_numerics)
-    return [
-        judged(*one, checks, wrong) if fired else _canary(*one, outcome="skipped", why="canary.no_change")
-        for one, fired in zip(planted, trace.facts["canary_fired"], strict=True)
-    ]
+    found = []
+    for (planting, layer), fired in zip(planted, trace.facts["canary_fired"], strict=True):
+        said = judged(planting, layer, checks, wrong)
+        if not fired:
+            said = _canary(planting, layer, outcome="skipped", why="canary.no_change")
+        elif said.outcome == "missed" and not said.said and wrong and not _finite(trace, layer):
+            said = _canary(planting, layer, outcome="skipped", why="canary.not_finite")
+        found.append(said)
+    return found
+
+
+def _finite(trace: Trace, layer: int) -> bool:
+    """Whether what came into the layer is: over NaN of an earlier layer no fault can show."""
+    taps = (trace.tap(path, layer, "x_in") for path in RUNS)
+    return all(bool(np.isfinite(tap.values.astype(np.float32)).all()) for tap in taps if tap is not None)
 
 
 def judged(planting: Planting, layer: int, checks: Iterable[StageCheck], wrong: frozenset[str]) -> Canary:

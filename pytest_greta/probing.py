@@ -141,7 +141,7 @@ def judge(
     _require_features(plan, libraries)
     engine = Engine(
         source=source,
-        stages=decoder_stages(source.config),
+        stages=tuple(spec for spec in decoder_stages(source.config) if spec.stage != "lse" or _gives_lse(libraries)),
         descriptions={p: lib.description for p, lib in libraries.items()},
         numerics={phase: declared(libraries[phase], phase, plan) for phase in PHASES},
         model_numerics=Numerics(),
@@ -168,6 +168,10 @@ def judge_engine(engine: Engine, plan: RunPlan, mode: str, canary: str = "off") 
         verdict = settle_suspect(judged.verdict, judged.checks, judged.compared, again)
         judged = replace(judged, verdict=verdict)
     return replace(judged, verdict=_canary(judged, engine, plan, mode, canary))
+
+
+def _gives_lse(libraries: Mapping[Phase, Library]) -> bool:
+    return all(library.description.lse for library in libraries.values())
 
 
 def _identity(library: Library) -> tuple[type[AttentionBackend], str, str, str]:

@@ -132,6 +132,10 @@ class Batch:
         return len(self.positions)
 
 
+WHOLE_ROW = 2**31 - 1
+"""``tile`` of a kernel that sees a row's keys at once: a tile that is never full."""
+
+
 @dataclass(frozen=True)
 class Numerics:
     """What one phase of a library declares of its arithmetic, and is then held to.
@@ -218,7 +222,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "angle": ("f32", "f64"),
 }
 _RANGES: Mapping[str, tuple[float, float]] = {
-    "tile": (0, 2**31 - 1),
+    "tile": (0, WHOLE_ROW),
     "splits": (0, 4096),
     "p_scale": (2.0**-126, 2.0**127),
     "acc_bits": (8, 64),  # bfloat16's
@@ -257,7 +261,9 @@ class Description:
     one_kernel: bool = False
     """The library declares that both phases are one kernel."""
     path: str = ""
-    """Of the shared object, where there is one."""
+    """Of the shared object, where there is one; of a function in Python file:line."""
+    lse: bool = True
+    """``attend`` gives the lse, which is then judged; without it the output alone is."""
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 

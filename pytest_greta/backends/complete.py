@@ -29,6 +29,9 @@ from pytest_greta.texts import text
 
 _FLOATS = frozenset({np.dtype(np.float64), *(dtype.numpy for dtype in DTYPES.values())})
 
+_SHOWN = 3
+"""Elements of a tuple or list that are described."""
+
 
 class Completed:
     """An ``AttentionSession`` that adds RoPE, call counts and, for a stateless library, the cache."""
@@ -66,7 +69,7 @@ class Completed:
         """``result`` if it is what ``attend`` must return; a backend in Python may return anything."""
         c = self._config
         if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise BackendError("GRETA_INTERNAL", text("backend.attend_pair", name=self._name, got=_described(result)))
+            raise BackendError("GRETA_INTERNAL", text("backend.attend_pair", name=self._name, got=described(result)))
         rows = (batch.n_tokens, c.n_heads)
         act = DTYPES[c.act_dtype].numpy
         expected = {"out": (act, (*rows, c.head_dim_v)), "lse": (np.dtype(np.float32), rows)}
@@ -76,7 +79,7 @@ class Completed:
             # another float type of out is for the evidence rules to judge: the run then says that it compared nothing
             fits = isinstance(array, np.ndarray) and (array.dtype in _FLOATS if name == "out" else array.dtype == dtype)
             if not fits or array.shape != shape:
-                words = {"array": name, "got": _described(array), "expected": f"{dtype} {list(shape)}"}
+                words = {"array": name, "got": described(array), "expected": f"{dtype} {list(shape)}"}
                 raise BackendError("GRETA_INTERNAL", text("backend.attend_array", name=self._name, **words))
         out, lse = result
         return out, lse
@@ -126,8 +129,19 @@ class Completed:
         self._inner.close()
 
 
-def _described(value: Any) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+def described(value: Any) -> str:
+    """What a function returned in place of an array, in words: an array of any library by type and shape."""
+    if isinstance(value, (tuple, list)):
+        parts = [_array(part) for part in value[:_SHOWN]]
+        return f"{type(value).__name__} ({', '.join(parts)}{', ..' if len(value) > _SHOWN else ''})"
+    return _array(value)
+
+
+def _array(value: Any) -> str:
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        return type(value).__name__
+    device = getattr(value, "device", "cpu")  # NumPy's own arrays have one
+    return f"{value.dtype} {list(value.shape)}" + ("" if str(device) == "cpu" else f" on {device}")
 
 
 class _Cache:

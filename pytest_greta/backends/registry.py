@@ -12,10 +12,21 @@ from pytest_greta.backends.base import PHASES, AttentionBackend, BackendMissing,
 from pytest_greta.texts import SaidError, Text, text
 
 ENTRY_POINTS = "pytest_greta.backends"
-BUILT_IN: Mapping[str, str] = {"cpu": "", "hip-emulated": "_hip_emulated"}
-"""The libraries that come with the package, by name: the ending of their files."""
-
 Factory = Callable[[], AttentionBackend]
+
+NATIVE: Mapping[str, str] = {"cpu": "", "hip-emulated": "_hip_emulated"}
+"""The shared libraries that come with the package, by name: the ending of their files."""
+
+
+def _numpy() -> AttentionBackend:
+    from pytest_greta.backends.numpy_reference import backend
+
+    return backend()
+
+
+FUNCTIONS: Mapping[str, Factory] = {"numpy": _numpy}
+"""Those in Python, by name. They have no faulty twin."""
+BUILT_IN = (*NATIVE, *FUNCTIONS)
 
 
 class UnknownBackend(SaidError):
@@ -51,15 +62,15 @@ def _open(spec: Any, extra: Mapping[str, Factory], base: Path, faulty: bool) -> 
         if faulty:
             raise Unsupported("faulty twin", text("backend.no_twin"))
         return _native(base / Path(str(spec["library"])).expanduser())
-    if isinstance(spec, str) and spec in BUILT_IN and spec not in extra:
-        return _built_in(BUILT_IN[spec], faulty)
+    if isinstance(spec, str) and spec in NATIVE and spec not in extra:
+        return _built_in(NATIVE[spec], faulty)
     known = known_backends(extra)
     if spec not in known:
         raise UnknownBackend(unknown(str(spec), known))
     if faulty:
         raise Unsupported("faulty twin", text("backend.no_twin_of", name=spec))
-    if spec in extra:
-        return extra[spec]()
+    if found := extra.get(spec) or FUNCTIONS.get(spec):
+        return found()
     return _installed(str(spec))()
 
 

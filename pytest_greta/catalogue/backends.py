@@ -64,6 +64,54 @@ TEXTS: dict[str, tuple[str, str]] = {
         "attend of backend {name} returned {array} as {got}; expected {expected}",
         "attend del backend {name} devolvió {array} como {got}; se esperaba {expected}",
     ),
+    # a function in Python
+    "function.no_signature": (
+        "attention function {name} does not tell its parameters; wrap it in a def attend(q, k, v, *, scale, mask)",
+        "la función de atención {name} no dice sus parámetros; envuélvala en un def attend(q, k, v, *, scale, mask)",
+    ),
+    "function.three": (
+        "attention function {name}{signature} does not take q, k and v; expected def attend(q, k, v, ...)",
+        "la función de atención {name}{signature} no toma q, k y v; se esperaba def attend(q, k, v, ...)",
+    ),
+    "function.parameter": (
+        "attention function {name} has a parameter {parameter!r} that nothing is known of; known: {known}. "
+        "Rename it or give it a default",
+        "la función de atención {name} tiene un parámetro {parameter!r} desconocido; conocidos: {known}. "
+        "Cámbiele el nombre o dele un valor por defecto",
+    ),
+    "function.kv_dtype": (
+        "attention function {name} takes a cache in the activation's type, here {dtype}",
+        "la función de atención {name} toma una caché en el tipo de las activaciones, aquí {dtype}",
+    ),
+    "function.unserved": (
+        "attention function {name} has no parameter {parameters}",
+        "la función de atención {name} no tiene un parámetro {parameters}",
+    ),
+    "function.raised": (
+        "attention function {name} raised in {phase}, layer {layer}: {error} ({place})",
+        "la función de atención {name} lanzó una excepción en {phase}, capa {layer}: {error} ({place})",
+    ),
+    "function.no_lse": (
+        "attention function {name} returned {got} in {phase}, layer {layer}; expected the pair (out, lse), "
+        "or say lse=False where it has none",
+        "la función de atención {name} devolvió {got} en {phase}, capa {layer}; se esperaba el par (out, lse), "
+        "o indique lse=False si no lo tiene",
+    ),
+    "function.has_lse": (
+        "attention function {name} returned {got} in {phase}, layer {layer}; expected out alone, because of lse=False",
+        "la función de atención {name} devolvió {got} en {phase}, capa {layer}; se esperaba out solo, por lse=False",
+    ),
+    "function.array": (
+        "attention function {name} returned {array} as {got} in {phase}, layer {layer}; expected a {kind}, {expected}",
+        "la función de atención {name} devolvió {array} como {got} en {phase}, capa {layer}; "
+        "se esperaba: {kind}, {expected}",
+    ),
+    "function.view": (
+        "attention function {name} returned {array} as a view of its argument {argument} in {phase}, layer {layer}; "
+        "expected memory of its own",
+        "la función de atención {name} devolvió {array} como una vista de su argumento {argument} en {phase}, "
+        "capa {layer}; se esperaba memoria propia",
+    ),
     # a shared library
     "native.not_installed": (
         "the native library of pytest-greta is not installed",

@@ -93,11 +93,11 @@ def libraries(ask: Ask, own: Sequence[Path]) -> tuple[Library, ...]:
     """The built-in ones, then the user's; all are asked side by side, as each may have a driver to wait for."""
     from pytest_greta.backends.native import BUILT_IN as FILE
     from pytest_greta.backends.native import FAULTY_TWIN
-    from pytest_greta.backends.registry import BUILT_IN
+    from pytest_greta.backends.registry import NATIVE
 
     folder = _native_folder()
     found: list[tuple[str, Path, Path | None]] = [
-        (name, folder / FILE.format(ending), folder / FAULTY_TWIN.format(ending)) for name, ending in BUILT_IN.items()
+        (name, folder / FILE.format(ending), folder / FAULTY_TWIN.format(ending)) for name, ending in NATIVE.items()
     ]
     found += [(path.name, path.absolute(), None) for path in own]
 
@@ -112,9 +112,9 @@ def libraries(ask: Ask, own: Sequence[Path]) -> tuple[Library, ...]:
 def built_in_file(name: str) -> Path | None:
     """Where the built-in library of that name is, or would be; None for another's."""
     from pytest_greta.backends.native import BUILT_IN as FILE
-    from pytest_greta.backends.registry import BUILT_IN
+    from pytest_greta.backends.registry import NATIVE
 
-    return _native_folder() / FILE.format(BUILT_IN[name]) if name in BUILT_IN else None
+    return _native_folder() / FILE.format(NATIVE[name]) if name in NATIVE else None
 
 
 def _native_folder() -> Path:

@@ -18,11 +18,9 @@ a cap of the logits                  each step in the model's type (``score_dtyp
 
 from __future__ import annotations
 
-from pytest_greta.backends.base import Numerics
+from pytest_greta.backends.base import WHOLE_ROW, Numerics
 from pytest_greta.hf.families import Family
 
-WHOLE_ROW = 2**31 - 1
-"""Keys of a tile that is never full: softmax sees the row at once."""
 EXP_U20 = 20 * 2.0**-23
 """Of ``Vectorized::exp_u20``, which that kernel calls: 20 ulp."""
 

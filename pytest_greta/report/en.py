@@ -197,6 +197,7 @@ CATALOGUE: dict[str, str] = {
     "canary.no_kv_heads": "only one kv head",
     "canary.no_same_type": "the cache holds another type than it is given",
     "canary.no_change": "it would change nothing here",
+    "canary.not_finite": "the layer before it gave NaN or infinity, as in the case itself",
     "rerun.ok": "rerun with random tokens (seed {seed}): layer {layer} {stage} clean, rho {rho}",
     "rerun.suspect": "rerun with random tokens (seed {seed}): layer {layer} {stage} suspect again, rho {rho}",
     "rerun.definite": "rerun with random tokens (seed {seed}): layer {layer} {stage} beyond both tiers, rho {rho}",

@@ -204,6 +204,7 @@ CATALOGUE: dict[str, str] = {
     "canary.no_kv_heads": "hay una sola cabeza kv",
     "canary.no_same_type": "la caché guarda otro tipo que el que recibe",
     "canary.no_change": "aquí no cambiaría nada",
+    "canary.not_finite": "la capa anterior dio NaN o infinito, como en el caso mismo",
     "rerun.ok": "repetición con tokens al azar (semilla {seed}): capa {layer} {stage} limpia, rho {rho}",
     "rerun.suspect": (
         "repetición con tokens al azar (semilla {seed}): capa {layer} {stage} sospechosa otra vez, rho {rho}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import json
 import re
@@ -11,7 +12,9 @@ from dataclasses import fields
 import pytest
 
 from pytest_greta import decide, evidence, options, verdict
-from pytest_greta.backends.base import Numerics
+from pytest_greta.backends import registry
+from pytest_greta.backends.base import BackendMissing, Numerics
+from pytest_greta.backends.function import PARAMETERS
 from pytest_greta.cases.loader import load_suite
 from pytest_greta.cases.schema import schema_text
 from pytest_greta.checks import constants, liveness
@@ -354,3 +357,20 @@ def test_capabilities_are_those_of_the_protocol():
     names = set(stated[1].replace("...", "").split())
     text = " ".join(section(LIBRARY, "Capabilities")).partition("asked of")[0]
     assert set(code(text)) - {"features"} == names
+
+
+# -- backends ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_built_in_backend_is_listed_and_exists():
+    rows = [one(row["name"]) for row in table("docs/functions.md", "Built-in backends")]
+    assert rows == list(registry.BUILT_IN)
+    for name in rows:
+        with contextlib.suppress(BackendMissing):  # what it needs is not here, and it says so
+            backend = registry.open_backends(name, extra={}, base=ROOT)["decode"]
+            assert set(backend.describe().kernels) == {"prefill", "decode"}
+
+
+def test_the_parameters_of_a_function():
+    rows = table("docs/functions.md", "What it is given, and what it gives")
+    assert sorted(name for row in rows for name in code(row["parameter"])) == sorted(PARAMETERS)
