@@ -64,6 +64,13 @@ def test_plain_float32_has_no_price():
     assert probe(Numerics(tile=16)).result.prices == ()
 
 
+def test_in_f32_the_activation_type_costs_nothing():
+    """Rounding a float32 value to float32 changes nothing; in bf16 the same words have their price."""
+    kept = Numerics(score_dtype="act", split_partials="act")
+    assert probe(kept).result.prices == ()
+    assert {price.name for price in probe(kept, dtype="bf16").result.prices} == {"score_dtype", "split_partials"}
+
+
 def test_both_languages_say_it(coarse):
     text = " ".join(summary([coarse.result], lang="en").split())
     assert "plain declares acc_bits 8 in decode: bounds up to" in text

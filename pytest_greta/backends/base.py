@@ -7,7 +7,7 @@ are required of a session; the other methods are capabilities, named in ``Descri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -179,6 +179,13 @@ class Numerics:
     def schedule_known(self) -> bool:
         return self.tile > 0 and self.splits > 0
 
+    def in_act(self, act: str) -> Numerics:
+        """The same for activations of type ``act``: P in it where ``p_dtype`` says so; and in float32, which all
+        arithmetic is in, nothing is rounded by being kept in the activation type."""
+        p_dtype = act if self.p_dtype == "act" else self.p_dtype
+        kept: dict[str, Any] = dict.fromkeys(_KEPT, "f32") if act == "f32" else {}
+        return replace(self, p_dtype=p_dtype, p_normalised=self.p_normalised and p_dtype != "f32", **kept)
+
     def __post_init__(self) -> None:
         """Raises ``BackendError`` for a value outside of its table: an impossible one would widen a bound without
         end."""
@@ -206,6 +213,8 @@ def _least_scale(dtype: DType) -> float:
     return dtype.smallest_normal / dtype.u
 
 
+_KEPT = ("q_prescale", "score_dtype", "split_partials", "norm_cast", "rope_dtype", "act_round")
+"""Declarations of a value that is kept in float32 or in the activation type."""
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "direction": ("forward", "reverse"),
     "tile_origin": ("zero", "window"),
