@@ -112,6 +112,25 @@ TEXTS: dict[str, tuple[str, str]] = {
         "la función de atención {name} devolvió {array} como una vista de su argumento {argument} en {phase}, "
         "capa {layer}; se esperaba memoria propia",
     ),
+    # torch
+    "torch.extra": (
+        "PyTorch is not installed ({error})",
+        "PyTorch no está instalado ({error})",
+    ),
+    "torch.device": ("{device!r} is not a device of torch", "{device!r} no es un dispositivo de torch"),
+    "torch.build": (
+        "torch {version} is built for {build}, not for {device}",
+        "torch {version} está compilado para {build}, no para {device}",
+    ),
+    "torch.build_mend": (
+        "install a build of torch for {device}: pytorch.org/get-started",
+        "instale una versión de torch para {device}: pytorch.org/get-started",
+    ),
+    "torch.no_gpu": ("torch {version} finds no device for {device}", "torch {version} no encuentra un {device}"),
+    "torch.square": (
+        "torch's {kernel} kernel is called with one query, or with as many queries as rows",
+        "al kernel {kernel} de torch se lo llama con una consulta, o con tantas consultas como filas",
+    ),
     # a shared library
     "native.not_installed": (
         "the native library of pytest-greta is not installed",

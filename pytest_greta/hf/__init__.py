@@ -2,5 +2,5 @@
 
 ``families.py`` says where each stage is in a model's modules; ``watch.py`` taps them by hooks, by the attention
 interface (``attention.py``) and by the cache's ``update``; ``run.py`` makes the four paths. No code of a model is
-changed. This package alone imports torch and transformers, inside functions.
+changed. This package imports transformers, and ``pytorch`` torch, inside functions.
 """

@@ -10,32 +10,29 @@ a cap of the logits                  each step in the model's type (``score_dtyp
 ``eager``                            scores in the model's type, after the product, the scale, each step of a soft cap
                                      (``score_dtype``); P divided by its sum, then in the model's type
                                      (``p_dtype``, ``p_normalised``); the softmax between them in float32
-``sdpa``                             a flash kernel whose exp is good to 20 ulp (``exp_rel``) and that rounds P; on a
-                                     CPU without bfloat16 or float16 products both of its products go through the
-                                     model's type (``score_dtype``, ``split_partials``): at::native::cpublas::gemm
+``sdpa``                             ``pytorch.numerics.flash_cpu``
 ===================================  =================================================================================
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pytest_greta.backends.base import WHOLE_ROW, Numerics
 from pytest_greta.hf.families import Family
+from pytest_greta.pytorch.numerics import flash_cpu
 
-EXP_U20 = 20 * 2.0**-23
-"""Of ``Vectorized::exp_u20``, which that kernel calls: 20 ulp."""
+EAGER = Numerics(tile=WHOLE_ROW, splits=1, p_dtype="act", p_normalised=True, score_dtype="act")
 
 
 def attention(implementation: str, act: str) -> Numerics:
     """Of RoPE, cache and attention, in both phases; ``act`` the model's type by our name."""
-    cast = "f32" if act == "f32" else "act"
-    if implementation == "eager":
-        return Numerics(
-            tile=WHOLE_ROW, splits=1, p_dtype=act, p_normalised=act != "f32", score_dtype=cast, rope_dtype=cast
-        )
-    return Numerics(p_dtype=act, rope_dtype=cast, exp_rel=EXP_U20, score_dtype=cast, split_partials=cast)
+    # the first row that a cache hands over is not always row 0, where the tiles of the kernel begin
+    declared = EAGER if implementation == "eager" else replace(flash_cpu(act), tile=0, splits=0)
+    return replace(declared, rope_dtype="act").in_act(act)
 
 
 def model(family: Family, act: str) -> Numerics:
     """Of everything else."""
-    cast = "f32" if act == "f32" else "act"
-    return Numerics(norm_cast="f32" if family.one_plus_weight else cast, act_round=cast, score_dtype=cast)
+    norm_cast = "f32" if family.one_plus_weight else "act"
+    return Numerics(norm_cast=norm_cast, act_round="act", score_dtype="act").in_act(act)

@@ -15,7 +15,7 @@ import numpy as np
 from pytest_greta.cases.model import Inject
 from pytest_greta.engine.rope import rotate
 from pytest_greta.engine.spec import ModelConfig
-from pytest_greta.hf.arrays import to_numpy, to_torch
+from pytest_greta.pytorch.arrays import to_numpy, to_torch
 
 
 class Plants:

@@ -22,11 +22,11 @@ from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.engine.ways import Segment
-from pytest_greta.hf.arrays import to_numpy, to_torch
 from pytest_greta.hf.caches import check_cache
 from pytest_greta.hf.families import Family
 from pytest_greta.hf.plants import Plants
 from pytest_greta.hf.watch import Called, Watch
+from pytest_greta.pytorch.arrays import to_numpy, to_torch
 from pytest_greta.trace.paths import PathName
 from pytest_greta.trace.records import KernelRun, Key, PathTrace, Trace
 from pytest_greta.trace.stages import MODEL

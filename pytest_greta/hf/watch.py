@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from pytest_greta.engine.spec import ModelConfig
 from pytest_greta.engine.tracer import Tracer
-from pytest_greta.hf.arrays import to_numpy
 from pytest_greta.hf.attention import Inner, watched
 from pytest_greta.hf.caches import rows_of
 from pytest_greta.hf.families import Family, Site
 from pytest_greta.hf.plants import Plants
+from pytest_greta.pytorch.arrays import to_numpy
 from pytest_greta.trace.stages import MODEL
 
 _HEADED = ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm")
