@@ -271,9 +271,15 @@ class Description:
     """The library declares that both phases are one kernel."""
     path: str = ""
     """Of the shared object, where there is one; of a function in Python file:line."""
+    numerics_by_act: Mapping[str, Mapping[str, Numerics]] = field(default_factory=dict)
+    """By activation type, then phase, where a type's is not ``numerics``."""
     lse: bool = True
     """``attend`` gives the lse, which is then judged; without it the output alone is."""
     raw: Mapping[str, Any] = field(default_factory=dict)
+
+    def declared(self, phase: Phase, act: str) -> Numerics:
+        """What it declares of a phase for activations of type ``act``; plain float32 where it says nothing."""
+        return self.numerics_by_act.get(act, self.numerics).get(phase, Numerics()).in_act(act)
 
 
 class AttentionSession(Protocol):

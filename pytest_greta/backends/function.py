@@ -121,6 +121,7 @@ def function_backend(
     lse: bool = True,
     dtypes: Sequence[str] = DTYPES_OF_ALL,
     kv_dtypes: Sequence[str] | None = None,
+    device: str = "",
 ) -> FunctionBackend:
     """``function`` as a backend, for the hook ``pytest_greta_backends``, an entry point or ``greta.probe``.
 
@@ -128,15 +129,22 @@ def function_backend(
     sees the first rows - T + i + 1 rows. ``decode``: another function for that phase. ``numerics``: what it declares,
     by phase or for both; plain float32 where nothing is said. ``lse``: false for a function that returns ``out``
     alone, and is then judged by that alone. ``dtypes``: those of activations that it takes; ``kv_dtypes``: those of a
-    cache that is not in the activation's type. Arrays are NumPy's, of bf16 those of ``ml_dtypes``.
+    cache that is not in the activation's type. ``device``: "" hands over NumPy arrays (of bf16 those of ``ml_dtypes``);
+    "cpu", "cuda" and "rocm" hand over tensors of torch on that device.
 
-    Raises ``BackendError`` for a function whose parameters are not known.
+    Raises ``BackendError`` for a function whose parameters are not known, ``BackendMissing`` where torch or the device
+    is not there.
     """
+    tensors: Tensors = NumpyTensors()
+    if device:
+        from pytest_greta.pytorch.arrays import TorchTensors
+
+        tensors = TorchTensors(device)
     functions = {"prefill": _Function.of(function), "decode": _Function.of(decode or function)}
     return FunctionBackend(
         functions,
-        _description(functions, name, numerics, lse, dtypes, kv_dtypes),
-        NumpyTensors(),
+        _description(functions, name, numerics, lse, dtypes, kv_dtypes, device),
+        tensors,
         mixed=kv_dtypes is not None,
     )
 
@@ -148,6 +156,7 @@ def _description(
     lse: bool,
     dtypes: Sequence[str],
     kv_dtypes: Sequence[str] | None,
+    device: str,
 ) -> Description:
     one = functions["prefill"].call is functions["decode"].call
     kernels = {phase: function.name for phase, function in functions.items()}
@@ -160,7 +169,7 @@ def _description(
     return Description(
         name=name or functions["prefill"].name,
         version="",
-        device_kind="cpu",
+        device_kind={"": "cpu", "rocm": "hip"}.get(device, device),
         features=frozenset(features),
         act_dtypes=tuple(dtypes),
         kv_dtypes=tuple(dtypes if kv_dtypes is None else kv_dtypes),

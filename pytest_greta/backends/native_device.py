@@ -45,7 +45,7 @@ class Space:
         try:
             import torch
         except ImportError as error:
-            mend = "pip install 'pytest-greta[transformers]'"
+            mend = "pip install 'pytest-greta[torch]'"
             raise BackendMissing("extra", text("native.no_torch"), mend) from error
         if kind.startswith("emulated"):
             return cls(torch, torch.device("cpu"))

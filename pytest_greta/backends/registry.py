@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pytest_greta.backends.base import PHASES, AttentionBackend, BackendMissing, Phase, Unsupported
+from pytest_greta.pytorch import NAMES as TORCH
 from pytest_greta.texts import SaidError, Text, text
 
 ENTRY_POINTS = "pytest_greta.backends"
@@ -24,7 +26,13 @@ def _numpy() -> AttentionBackend:
     return backend()
 
 
-FUNCTIONS: Mapping[str, Factory] = {"numpy": _numpy}
+def _torch(name: str) -> AttentionBackend:
+    from pytest_greta.pytorch.sdpa import backend
+
+    return backend(name)
+
+
+FUNCTIONS: Mapping[str, Factory] = {"numpy": _numpy, **{name: partial(_torch, name) for name in TORCH}}
 """Those in Python, by name. They have no faulty twin."""
 BUILT_IN = (*NATIVE, *FUNCTIONS)
 

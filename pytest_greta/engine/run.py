@@ -96,7 +96,7 @@ class Library:
 
 def declared(library: Library, phase: Phase, plan: RunPlan) -> Numerics:
     """What the library declares, with the schedule that the case sets."""
-    numerics = library.description.numerics.get(phase, Numerics()).in_act(plan.act_dtype)
+    numerics = library.description.declared(phase, plan.act_dtype)
     schedule = plan.schedule.get(phase)
     if schedule is None:
         return numerics

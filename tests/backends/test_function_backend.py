@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import pytest_greta as greta
-from pytest_greta.backends.base import BackendError, Batch, LayerConfig, SessionConfig, Unsupported
+from pytest_greta.backends.base import BackendError, BackendMissing, Batch, LayerConfig, SessionConfig, Unsupported
 from pytest_greta.backends.complete import Completed
 from pytest_greta.backends.function import PARAMETERS
 from pytest_greta.backends.numpy_reference import EXP_REL, TANH_REL, attend
+from pytest_greta.cases.model import CaseError
 
 IDS = list(range(5, 39))
 WAYS: list[dict[str, Any]] = [
@@ -270,3 +271,32 @@ def test_a_hostile_function_costs_one_case(tmp_path: Path) -> None:
     assert f"{len(HOSTILE)} failed, 1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     assert "Traceback" not in done.stdout
     assert "backend 'numpy' has no faulty twin" in done.stdout
+
+
+# -- torch is an extra -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("name", ["torch:math", "torch:flash", "torch:math@cuda"])
+def test_without_torch_the_message_names_the_extra(name: str) -> None:
+    with pytest.raises(BackendMissing, match="PyTorch is not installed") as missing:
+        greta.probe("synthetic", IDS, backend=name)
+    assert (missing.value.kind, missing.value.mend) == ("extra", "pip install 'pytest-greta[torch]'")
+    with pytest.raises(BackendMissing, match="PyTorch is not installed"):
+        greta.function_backend(plain, device="cpu")
+
+
+@pytest.mark.parametrize(("name", "near"), [("torch:mat", "torch:math"), ("torch:cudnn", "torch:cudnn@cuda")])
+def test_a_kernel_that_no_build_has(name: str, near: str) -> None:
+    with pytest.raises(CaseError, match=f"did you mean '{near}'"):
+        greta.probe("synthetic", IDS, backend=name)
+
+
+def test_an_unknown_device() -> None:
+    with pytest.raises(BackendMissing, match=r"'tpu' is not a device of torch.*expected one of: cpu, cuda, rocm"):
+        greta.function_backend(plain, device="tpu")

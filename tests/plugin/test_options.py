@@ -185,7 +185,7 @@ def test_settings_are_shown_once_and_only_with_cases(project: Project) -> None:
 
 
 NAMES = [
-    ("backend", "cpv", "unknown backend 'cpv'; did you mean 'cpu'? known: cpu, hip-emulated, numpy, *mine, or {library: PATH}"),
+    ("backend", "cpv", "unknown backend 'cpv'; did you mean 'cpu'? known: cpu, *, mine, or {library: PATH}"),
     ("model", "smolm2", "unknown model 'smolm2'*smollm2-135m*"),
     ("library", "absent.so", "attention library */absent.so does not exist; give the path*"),
     ("library", "a.greta.yaml", "*/a.greta.yaml cannot be loaded: *"),
