@@ -15,34 +15,37 @@ from pytest_greta.texts import text
 
 def publish(
     reports: Sequence[str], results: Sequence[ProbeResult], lang: Lang, base: Path, artifacts: str | None
-) -> tuple[list[str], list[str]]:
-    """(lines for the output, what could not be written). ``base``: the folder that ``ProbeResult.where`` starts from.
-    ``artifacts``: of the run; without it GitLab's file lies in ``base``."""
+) -> tuple[list[str], list[str], list[str]]:
+    """(lines for the output, remarks, what could not be written). ``base``: the folder that ``ProbeResult.where``
+    starts from. ``artifacts``: of the run; without it GitLab's file lies in ``base``."""
     commands: list[str] = []
+    remarks: list[str] = []
     problems: list[str] = []
     if "github" in reports:
         commands = github.commands(results, lang, base, _folder(github.WORKSPACE))
-        problems += _summary(results, lang)
+        try:
+            remarks = _summary(results, lang)
+        except OSError as error:
+            values = {"report": "github", "path": os.environ[github.SUMMARY], "error": error.strerror or error}
+            problems += text("ci.unwritable", **values).lines(lang)
     if "gitlab" in reports:
         path = Path(artifacts or base) / gitlab.FILE
         try:
             write_atomic(path, gitlab.code_quality(results, lang, base, _folder(gitlab.PROJECT)), "--greta-report")
         except ArtifactError as error:
             problems.append(str(error))
-    return commands, problems
+    return commands, remarks, problems
 
 
 def _summary(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
-    """Appended: other steps' summaries are in other files, but other tools of this step write into this one."""
+    """Appended: other steps' summaries are in other files, but other tools of this step write into this one. What
+    there is to remark. Raises ``OSError``."""
     path = os.environ.get(github.SUMMARY, "")
     if not path:
         return text("ci.no_summary", variable=github.SUMMARY).lines(lang)
-    try:
-        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            summary = github.step_summary(results, lang, taken=os.fstat(file.fileno()).st_size)
-            file.write(summary)
-    except OSError as error:
-        return text("ci.unwritable", report="github", path=path, error=error.strerror or error).lines(lang)
+    with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+        summary = github.step_summary(results, lang, taken=os.fstat(file.fileno()).st_size)
+        file.write(summary)
     return [] if summary else text("ci.summary_full", path=path).lines(lang)
 
 

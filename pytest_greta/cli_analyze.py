@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_greta import exit_codes
 from pytest_greta.cases.model import MODES
 from pytest_greta.options import LANGS
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pytest_greta.trace.reading import TraceFile
     from pytest_greta.verdict import Breach
 
-PASSED, MISMATCH, USAGE, INCONCLUSIVE = 0, 1, 2, 3
 PATTERN = "*_trace.jsonl"
 PATTERNS = (PATTERN, PATTERN + ".gz")
 LINEAGE = ("*.jsonl", "*.jsonl.gz")
@@ -89,13 +89,11 @@ def _analyze(args: argparse.Namespace) -> int:
 
 
 def exit_code(results: list[ProbeResult]) -> int:
-    """A mismatch outweighs what is inconclusive; no results at all are inconclusive."""
+    """No results at all are inconclusive."""
     from pytest_greta.verdict import KV_MISMATCH, PASS
 
     statuses = {r.verdict.status for r in results if r.verdict is not None}
-    if KV_MISMATCH in statuses:
-        return MISMATCH
-    return PASSED if statuses == {PASS} else INCONCLUSIVE
+    return exit_codes.weigh(mismatch=KV_MISMATCH in statuses, unclear=statuses != {PASS})
 
 
 def _lineage_files(folder: Path) -> list[Path]:
@@ -192,4 +190,4 @@ def _write(args: argparse.Namespace, results: list[ProbeResult], notes: list[str
 def _usage(lines: list[str]) -> int:
     for line in lines:
         print(f"greta analyze: {line}", file=sys.stderr)
-    return USAGE
+    return exit_codes.USAGE

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pytest_greta.cases.model import MODES
+from pytest_greta.exit_codes import INCONCLUSIVE, PASSED, USAGE
 from pytest_greta.options import LANGS
 from pytest_greta.texts import Text, text
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from pytest_greta.remote.ssh import Conversation, Host
     from pytest_greta.report.messages import Lang
 
-PASSED, MISMATCH, USAGE, INCONCLUSIVE, STOPPED = 0, 1, 2, 3, 130
-"""Exit codes: as expected; a mismatch; nothing was started; inconclusive; Ctrl-C here, while the run goes on there."""
+STOPPED = 130
+"""Exit code of Ctrl-C here, while the run goes on there. ``USAGE``: nothing was started."""
 
 ARTIFACTS = "artifacts_remote"
 COLUMNS = 80

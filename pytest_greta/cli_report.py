@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_greta import texts
+from pytest_greta import exit_codes, texts
 from pytest_greta.memory import uncollected
 from pytest_greta.options import LANGS
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pytest_greta.result import ProbeResult
 
 WIDTH = 80
-USAGE = 2
 LISTED = 200
 """Lines of one kind on the terminal; the rest is counted."""
 
@@ -57,7 +56,7 @@ def _merged(args: argparse.Namespace) -> int:
 
     from pytest_greta.artifacts import ArtifactError
     from pytest_greta.files import Files
-    from pytest_greta.merge import INCONCLUSIVE_CODE, PASSED, merge, read
+    from pytest_greta.merge import merge, read
     from pytest_greta.report.terminal import summary
 
     try:
@@ -67,7 +66,7 @@ def _merged(args: argparse.Namespace) -> int:
             files.folder(suite)
     except (ArtifactError, pytest.UsageError) as error:
         print(f"greta report: {error}", file=sys.stderr)
-        return USAGE
+        return exit_codes.USAGE
     files.append(runs.results)
     files.finish(runs.results, args.lang)
     print(summary(runs.results, lang=args.lang, width=WIDTH))
@@ -77,19 +76,19 @@ def _merged(args: argparse.Namespace) -> int:
         print(f"greta report: {problem}", file=sys.stderr)
     for folder in files.folders.values():
         print(texts.say(args.lang, "written", path=folder.path))
-    return INCONCLUSIVE_CODE if files.problems and runs.code == PASSED else runs.code
+    return runs.code or (exit_codes.INCONCLUSIVE if files.problems else exit_codes.PASSED)
 
 
 def _compare(args: argparse.Namespace) -> int:
     from pytest_greta.artifacts import ArtifactError
     from pytest_greta.compare import ORDER, compare, exit_code
-    from pytest_greta.merge import INCONCLUSIVE_CODE, PASSED, merge, read
+    from pytest_greta.merge import merge, read
 
     try:
         before, after = merge(read([args.before])), merge(read([args.after]))
     except ArtifactError as error:
         print(f"greta compare: {error}", file=sys.stderr)
-        return USAGE
+        return exit_codes.USAGE
     changes = compare(before.results, after.results)
     for kind in ORDER:
         found = [change for change in changes if change.kind == kind]
@@ -105,7 +104,7 @@ def _compare(args: argparse.Namespace) -> int:
     for said in (*before.notes, *after.notes, *problems):
         _wrapped("\n".join(said.lines(args.lang)))
     code = exit_code(changes)
-    return INCONCLUSIVE_CODE if code == PASSED and problems else code
+    return code or (exit_codes.INCONCLUSIVE if problems else exit_codes.PASSED)
 
 
 def _lines(change: Change) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_greta.merge import INCONCLUSIVE_CODE, MISMATCH, PASSED, key
+from pytest_greta import exit_codes
+from pytest_greta.merge import key
 from pytest_greta.result import ProbeResult
 from pytest_greta.verdict import INCONCLUSIVE
 
@@ -43,9 +44,8 @@ def compare(before: Sequence[ProbeResult], after: Sequence[ProbeResult]) -> list
 def exit_code(changes: Sequence[Change]) -> int:
     """0 the same or better, 1 something worse, 3 nothing worse but something that cannot be compared."""
     kinds = {change.kind for change in changes}
-    if "worse" in kinds:
-        return MISMATCH
-    return INCONCLUSIVE_CODE if not kinds or kinds & {"incomparable", "only_before"} else PASSED
+    unclear = not kinds or bool(kinds & {"incomparable", "only_before"})
+    return exit_codes.weigh(mismatch="worse" in kinds, unclear=unclear)
 
 
 def _change(before: ProbeResult | None, after: ProbeResult | None) -> Change:

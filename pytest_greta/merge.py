@@ -8,16 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_greta import exit_codes
 from pytest_greta.artifacts import RESULTS, ArtifactError, read_results
 from pytest_greta.report.pick import severity
 from pytest_greta.result import ProbeResult
 from pytest_greta.texts import Text, text
-from pytest_greta.verdict import INCONCLUSIVE
 
 SHARD = "GRETA_SHARD"
 """Environment: which part of a run this one is, ``2/3``. Each result keeps it, so that a merge can say what lacks."""
-
-PASSED, MISMATCH, USAGE, INCONCLUSIVE_CODE = 0, 1, 2, 3
 
 Key = tuple[str, str, str]
 
@@ -34,11 +32,8 @@ class Runs:
     def code(self) -> int:
         """0 all as expected, 1 a mismatch, 3 inconclusive, incomplete or nothing judged; a mismatch outweighs the
         rest."""
-        failed = [result for result in self.results if result.outcome == "failed"]
-        if any(result.verdict is not None and result.verdict.status != INCONCLUSIVE for result in failed):
-            return MISMATCH
         judged = any(result.outcome != "not_run" for result in self.results)
-        return INCONCLUSIVE_CODE if failed or self.problems or not judged else PASSED
+        return exit_codes.of_results(self.results, incomplete=bool(self.problems) or not judged)
 
 
 def shard(value: str) -> tuple[int, int] | None:

@@ -54,7 +54,9 @@ class Session:
         """Shown with the settings, once there are cases."""
         self.commands: list[str] = []
         """Lines for a forge that reads the output."""
-        self.ci_problems: list[str] = []
+        self.remarks: list[str] = []
+        self.unwritten: list[str] = []
+        """What was asked for and could not be written, baselines aside."""
         self.baseline = gate.Told()
 
     def begin(self, suites: Iterable[str]) -> None:
@@ -140,7 +142,8 @@ class Session:
         if empty and session.exitstatus == pytest.ExitCode.OK and not settings_.read(self.config)["allow_empty"]:
             self.nothing_ran = True
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self.baseline.problems and session.exitstatus == pytest.ExitCode.OK:
+        self.unwritten += self.files.problems if self.files is not None else ()
+        if (self.unwritten or self.baseline.problems) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _report_to_ci(self) -> None:
@@ -151,7 +154,9 @@ class Session:
 
             root = self.files.root if self.files is not None else None
             base = self.config.invocation_params.dir
-            self.commands, self.ci_problems = publish(settings["report"], self.results, settings["lang"], base, root)
+            found = publish(settings["report"], self.results, settings["lang"], base, root)
+            self.commands, self.remarks, problems = found
+            self.unwritten += problems
 
     def _add_not_reached(self, nodeids: list[str]) -> None:
         from dataclasses import replace
@@ -178,7 +183,7 @@ class Session:
         self._tell_baseline(terminalreporter)
         if self.config.option.collectonly:
             self._tell_files(terminalreporter)
-        spoken = any(result.outcome != "passed" for result in self.results)
+        spoken = self.unwritten or any(result.outcome != "passed" for result in self.results)
         if not self.results or (self.config.option.verbose < 0 and not spoken):
             return
         from pytest_greta.report.terminal import summary
@@ -205,8 +210,9 @@ class Session:
             said = texts.say(settings_.lang(self.config), "written", path=os.path.relpath(folder.path))
             for line in said.splitlines():
                 terminalreporter.write_line(line)
-        for problem in [*(self.files.problems if self.files is not None else ()), *self.ci_problems]:
-            for line in problem.splitlines():
+        unwritten = texts.text("unwritten").lines(settings_.lang(self.config)) if self.unwritten else []
+        for said in (*self.remarks, *self.unwritten, *unwritten):
+            for line in said.splitlines():
                 terminalreporter.write_line(line, red=True)
 
     def _tell_baseline(self, terminalreporter: Any) -> None:

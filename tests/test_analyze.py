@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pytest_greta import cli_analyze
+from pytest_greta import cli_analyze, exit_codes
 from pytest_greta.analysis import judge_file
 from pytest_greta.artifacts import RunFolder
 from pytest_greta.engine.load import load_source
@@ -220,7 +220,7 @@ def test_a_damaged_sidecar_is_one_clear_message(tmp_path, runs, damage):
     sidecar.write_bytes({"empty": b"", "cut": data[:-100], "text": b"hello world", "huge": b"\xff" * 64}[damage])
     with pytest.raises(TraceError, match="not the sidecar of a full trace"):
         load_sidecar(sidecar)
-    assert analyze(path, "kv_aligned", "--json", str(path.parent / "r.json")) == cli_analyze.INCONCLUSIVE
+    assert analyze(path, "kv_aligned", "--json", str(path.parent / "r.json")) == exit_codes.INCONCLUSIVE
     assert "not the sidecar" in (path.parent / "r.json").read_text()
 
 
@@ -229,7 +229,7 @@ def test_a_sidecar_of_another_run_is_refused(tmp_path, runs):
     path.with_suffix(".safetensors").write_bytes(other.with_suffix(".safetensors").read_bytes())
     with pytest.raises(TraceError, match="layer 2, stage attn_out"):
         load_trace(path, path.with_suffix(".safetensors"))
-    assert analyze(path, "kv_aligned") == cli_analyze.INCONCLUSIVE
+    assert analyze(path, "kv_aligned") == exit_codes.INCONCLUSIVE
 
 
 # ---------------------------------------------------------------- verdicts
@@ -252,11 +252,11 @@ def test_the_verdict_is_that_of_the_live_run(tmp_path, runs, name, full):
 
 
 CODES = {
-    ("kv_aligned", "kv_aligned"): cli_analyze.PASSED,
-    ("broken", "kv_aligned"): cli_analyze.MISMATCH,
-    ("as_designed", "as_designed"): cli_analyze.MISMATCH,
-    ("broken", "as_designed"): cli_analyze.MISMATCH,
-    ("as_designed", "kv_aligned"): cli_analyze.INCONCLUSIVE,
+    ("kv_aligned", "kv_aligned"): exit_codes.PASSED,
+    ("broken", "kv_aligned"): exit_codes.MISMATCH,
+    ("as_designed", "as_designed"): exit_codes.MISMATCH,
+    ("broken", "as_designed"): exit_codes.MISMATCH,
+    ("as_designed", "kv_aligned"): exit_codes.INCONCLUSIVE,
 }
 
 
@@ -283,7 +283,7 @@ def test_aligned_bytes_pass_as_designed(tmp_path, runs):
         taps[key] = Tap(tap.positions, values)
     same = replace(trace, paths={**trace.paths, "full": replace(full, taps=taps)})
     path = save(tmp_path, replace(runs["as_designed"], trace=same))
-    assert analyze(path, "as_designed") == cli_analyze.PASSED
+    assert analyze(path, "as_designed") == exit_codes.PASSED
     assert judge_file(read_trace(path), "as_designed").verdict.scenario == "ALIGNED"
 
 
@@ -314,7 +314,7 @@ def test_a_changed_rho_turns_the_verdict(tmp_path, runs):
         return record
 
     edit(path, spoil)
-    assert analyze(path, "kv_aligned") == cli_analyze.MISMATCH
+    assert analyze(path, "kv_aligned") == exit_codes.MISMATCH
     failure = judge_file(read_trace(path), "kv_aligned").verdict.first_failure
     assert (failure.layer, failure.stage, failure.phase) == (4, "k_rope", "decode")
 
@@ -328,10 +328,10 @@ def test_rho_of_the_rows_is_used_where_the_check_was_lost(tmp_path, runs):
 
 def test_with_the_model_a_full_trace_is_checked_anew(tmp_path, runs):
     """The stored rho is not believed: it is wiped, and found again from the arrays."""
-    for name, code in (("kv_aligned", cli_analyze.PASSED), ("broken", cli_analyze.MISMATCH)):
+    for name, code in (("kv_aligned", exit_codes.PASSED), ("broken", exit_codes.MISMATCH)):
         path = save(tmp_path, runs[name], full=True)
         edit(path, lambda r: {**r, **({"rho": 0.0, "rho2": 0.0} if "rho" in r else {})})
-        assert analyze(path, "kv_aligned") == cli_analyze.PASSED
+        assert analyze(path, "kv_aligned") == exit_codes.PASSED
         assert analyze(path, "kv_aligned", "--model", "synthetic", "--json", str(path.parent / "r.json")) == code
         found = json.loads((path.parent / "r.json").read_text())["results"][0]
         assert found["verdict"]["rho"] == runs[name].verdict.rho
@@ -340,7 +340,7 @@ def test_with_the_model_a_full_trace_is_checked_anew(tmp_path, runs):
 
 def test_with_the_model_but_without_the_arrays(tmp_path, runs):
     path = save(tmp_path, runs["kv_aligned"])
-    assert analyze(path, "kv_aligned", "--model", "synthetic") == cli_analyze.INCONCLUSIVE
+    assert analyze(path, "kv_aligned", "--model", "synthetic") == exit_codes.INCONCLUSIVE
     assert "--greta-trace full" in (path.parent / "REPORT.md").read_text()
 
 
@@ -355,9 +355,9 @@ def test_with_another_model(tmp_path, runs):
 
 def test_a_model_that_is_not_there_or_not_needed(tmp_path, runs, capsys):
     path = save(tmp_path, runs["kv_aligned"], full=True)
-    assert analyze(path, "kv_aligned", "--model", "no-such-model") == cli_analyze.USAGE
+    assert analyze(path, "kv_aligned", "--model", "no-such-model") == exit_codes.USAGE
     assert "no-such-model" in capsys.readouterr().err
-    assert analyze(path, "as_designed", "--model", "synthetic") == cli_analyze.USAGE
+    assert analyze(path, "as_designed", "--model", "synthetic") == exit_codes.USAGE
     assert "--mode kv_aligned" in capsys.readouterr().err
 
 
@@ -387,7 +387,7 @@ def test_a_missing_path(tmp_path, runs, mode):
     path = save(tmp_path, runs["kv_aligned"])
     edit(path, lambda r: None if r["event"] in ("stage_trace", "stage_logits") and r["path"] == "decode" else r)
     assert "path_missing" in breaches(path, mode)
-    assert analyze(path, mode) == cli_analyze.INCONCLUSIVE
+    assert analyze(path, mode) == exit_codes.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("lost", ["full", "decode"])
@@ -478,7 +478,7 @@ def test_a_cut_file_is_inconclusive_and_names_the_line(tmp_path, runs, capsys):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
     lines = path.read_bytes().count(b"\n") + 1
-    assert analyze(path, "kv_aligned") == cli_analyze.INCONCLUSIVE
+    assert analyze(path, "kv_aligned") == exit_codes.INCONCLUSIVE
     assert f"{path}:{lines}" in (path.parent / "REPORT.md").read_text().replace("\\", "")
     assert "unreadable record" in capsys.readouterr().out
 
@@ -548,7 +548,7 @@ def test_a_header_that_is_no_header(tmp_path, runs):
     for name, value in wrong:
         path = save(tmp_path, runs["kv_aligned"])
         edit(path, changing(**{name: value}))
-        assert analyze(path, "kv_aligned") == cli_analyze.INCONCLUSIVE, (name, value)
+        assert analyze(path, "kv_aligned") == exit_codes.INCONCLUSIVE, (name, value)
 
 
 # ---------------------------------------------------------------- the command
@@ -556,7 +556,7 @@ def test_a_header_that_is_no_header(tmp_path, runs):
 
 def test_no_records(tmp_path, capsys):
     (tmp_path / "traces").mkdir()
-    assert analyze(tmp_path / "traces" / "x", "kv_aligned") == cli_analyze.INCONCLUSIVE
+    assert analyze(tmp_path / "traces" / "x", "kv_aligned") == exit_codes.INCONCLUSIVE
     out = capsys.readouterr().out
     assert "no trace records" in out
     assert "no hay registros" in out
@@ -567,17 +567,17 @@ def test_no_records(tmp_path, capsys):
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_an_empty_file(tmp_path, text):
     (tmp_path / "p0_kv_aligned_trace.jsonl").write_text(text)
-    assert analyze(tmp_path / "x", "kv_aligned") == cli_analyze.INCONCLUSIVE
+    assert analyze(tmp_path / "x", "kv_aligned") == exit_codes.INCONCLUSIVE
 
 
 def test_a_folder_with_the_name_of_a_trace(tmp_path):
     (tmp_path / "p0_kv_aligned_trace.jsonl").mkdir()
-    assert analyze(tmp_path / "x", "kv_aligned", "--json", str(tmp_path / "r.json")) == cli_analyze.INCONCLUSIVE
+    assert analyze(tmp_path / "x", "kv_aligned", "--json", str(tmp_path / "r.json")) == exit_codes.INCONCLUSIVE
     assert "unreadable" in (tmp_path / "r.json").read_text()
 
 
 def test_not_a_folder(tmp_path, capsys):
-    assert analyze(tmp_path / "nowhere" / "x", "kv_aligned") == cli_analyze.USAGE
+    assert analyze(tmp_path / "nowhere" / "x", "kv_aligned") == exit_codes.USAGE
     error = capsys.readouterr().err
     assert "is not a folder" in error
     assert "no es una carpeta" in error
@@ -586,16 +586,16 @@ def test_not_a_folder(tmp_path, capsys):
 def test_an_unknown_mode(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         analyze(tmp_path / "x", "sideways")
-    assert caught.value.code == cli_analyze.USAGE
+    assert caught.value.code == exit_codes.USAGE
     assert "as_designed" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written(tmp_path, runs, capsys):
     path = save(tmp_path, runs["kv_aligned"])
-    assert analyze(path, "kv_aligned", "--json", str(path / "x.json")) == cli_analyze.USAGE
+    assert analyze(path, "kv_aligned", "--json", str(path / "x.json")) == exit_codes.USAGE
     assert "greta analyze:" in capsys.readouterr().err
     (path.parent / "file").write_text("x")
-    assert analyze(path, "kv_aligned", "--tsv", str(path.parent / "file" / "x.tsv")) == cli_analyze.USAGE
+    assert analyze(path, "kv_aligned", "--tsv", str(path.parent / "file" / "x.tsv")) == exit_codes.USAGE
     error = capsys.readouterr().err
     assert error.startswith("greta analyze: ")
     assert "with --tsv" in error
@@ -611,14 +611,14 @@ def test_it_says_where_the_report_is(tmp_path, runs, capsys):
 def test_only_traces_of_the_mode_are_judged(tmp_path, runs, capsys):
     aligned, designed = (save(tmp_path, runs[name]) for name in ("kv_aligned", "as_designed"))
     (aligned.parent / designed.name).write_bytes(designed.read_bytes())
-    assert analyze(aligned, "kv_aligned", "--lang", "en") == cli_analyze.PASSED
+    assert analyze(aligned, "kv_aligned", "--lang", "en") == exit_codes.PASSED
     assert "1 traces of other modes" in capsys.readouterr().out
 
 
 def test_a_mismatch_outweighs_what_is_inconclusive(tmp_path, runs):
     path, other = save(tmp_path, runs["broken"], "a"), save(tmp_path, runs["kv_aligned"], "b")
     (path.parent / "b_kv_aligned_trace.jsonl").write_bytes(other.read_bytes()[:5000])
-    assert analyze(path, "kv_aligned") == cli_analyze.MISMATCH
+    assert analyze(path, "kv_aligned") == exit_codes.MISMATCH
 
 
 def test_tsv_and_json(tmp_path, runs):
@@ -627,7 +627,7 @@ def test_tsv_and_json(tmp_path, runs):
     analyze(path, "kv_aligned", "--tsv", str(tsv), "--json", str(js), "--author", "Ada | <b>")
     assert "\t2\tattn_out\t" in tsv.read_text()
     found = json.loads(js.read_text())
-    assert (found["exit_code"], found["mode"]) == (cli_analyze.MISMATCH, "kv_aligned")
+    assert (found["exit_code"], found["mode"]) == (exit_codes.MISMATCH, "kv_aligned")
     assert found["results"][0]["verdict"]["first_failure"]["stage"] == "attn_out"
     assert "Ada \\| \\<b\\>" in (path.parent / "REPORT.md").read_text()
 
@@ -635,7 +635,7 @@ def test_tsv_and_json(tmp_path, runs):
 def test_greta_s_own_traces_are_not_ours(tmp_path):
     line = '{"event":"stage_trace","prompt_id":"p0","phase":"prefill_last","point":"x_in","layer":0,"hash":7}'
     (tmp_path / "p0_trace.jsonl").write_text(f"{line}\n" * 100)
-    assert analyze(tmp_path / "x", "kv_aligned") == cli_analyze.INCONCLUSIVE
+    assert analyze(tmp_path / "x", "kv_aligned") == exit_codes.INCONCLUSIVE
     assert len((tmp_path / "REPORT.md").read_text()) < 20_000
 
 

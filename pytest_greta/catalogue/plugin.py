@@ -36,6 +36,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "no selected case was run: exit code 1 (--greta-allow-empty makes it 0)",
         "no se ejecutó ningún caso seleccionado: código de salida 1 (--greta-allow-empty lo hace 0)",
     ),
+    "unwritten": (
+        "what was asked for could not be written, as said above: exit code 1 at least",
+        "no se pudo escribir lo que se pidió, como se dice arriba: código de salida 1 como mínimo",
+    ),
     "timeout": (
         "{where}: {nodeid} did not end within {seconds:g} s; this process is ended",
         "{where}: {nodeid} no terminó en {seconds:g} s; se termina este proceso",

@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from pytest_greta.artifacts import explained, next_folder
-from pytest_greta.remote.ssh import INCONCLUSIVE, Conversation, RemoteError
+from pytest_greta.exit_codes import INCONCLUSIVE
+from pytest_greta.remote.ssh import Conversation, RemoteError
 from pytest_greta.report.text import clean
 from pytest_greta.texts import join, text
 

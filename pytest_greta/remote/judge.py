@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_greta import exit_codes
 from pytest_greta.artifacts import RESULTS, ArtifactError, read_results
 from pytest_greta.remote.fetching import Fetched
-from pytest_greta.remote.ssh import INCONCLUSIVE as INCONCLUSIVE_CODE
 from pytest_greta.result import ProbeResult
 from pytest_greta.texts import Text, text
-from pytest_greta.verdict import INCONCLUSIVE
 
-PASSED, MISMATCH, USAGE = 0, 1, 2
-
-FAILED, INTERRUPTED, USAGE_ERROR, NOTHING_COLLECTED = 1, 2, 4, 5
+PASSED, FAILED, INTERRUPTED, USAGE_ERROR, NOTHING_COLLECTED = 0, 1, 2, 4, 5
 """pytest's own exit codes."""
 
 LOW = 1 << 20
@@ -42,13 +39,13 @@ def judge(fetched: Fetched) -> Judgement:
         reasons += [Text(problem, problem) for problem in problems]
     code, total = fetched.header["code"], fetched.header["total"]
     if not results and (code in (USAGE_ERROR, NOTHING_COLLECTED) or (code == INTERRUPTED and total is None)):
-        return Judgement(USAGE, (), (text("remote.not_run", code=code),))
+        return Judgement(exit_codes.USAGE, (), (text("remote.not_run", code=code),))
     reasons += _incomplete(fetched, results)
     failed = [result for result in results if result.outcome == "failed"]
     if code == FAILED and not failed:
         nothing = all(result.outcome == "not_run" for result in results)
         reasons.append(text("remote.nothing_judged" if nothing else "remote.failed_elsewhere"))
-    return Judgement(_code(failed, bool(reasons)), tuple(results), tuple(reasons))
+    return Judgement(exit_codes.of_results(results, incomplete=bool(reasons)), tuple(results), tuple(reasons))
 
 
 def _incomplete(fetched: Fetched, results: Sequence[ProbeResult]) -> list[Text]:
@@ -65,10 +62,3 @@ def _incomplete(fetched: Fetched, results: Sequence[ProbeResult]) -> list[Text]:
     if reasons and header["free"] < LOW:
         reasons.append(text("remote.disk_full", path=header["folder"]))
     return reasons
-
-
-def _code(failed: Sequence[ProbeResult], incomplete: bool) -> int:
-    """A mismatch outweighs what is inconclusive."""
-    if any(result.verdict is not None and result.verdict.status != INCONCLUSIVE for result in failed):
-        return MISMATCH
-    return INCONCLUSIVE_CODE if failed or incomplete else PASSED

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_greta.exit_codes import USAGE
 from pytest_greta.remote.agent import MARK
 from pytest_greta.report.text import clean
 from pytest_greta.texts import SaidError, Text, text
@@ -34,8 +35,6 @@ BOOT = (
 
 ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
 """A connection that says nothing for a minute is a lost one; the run does not need it."""
-
-NOTHING_RAN, INCONCLUSIVE = 2, 3
 
 _NO_SSH = (126, 127)
 _SSH_FAILED = 255
@@ -56,7 +55,7 @@ _SHOWN = 5
 class RemoteError(SaidError):
     """Something on the way to the host or there. ``code``: the exit code, 2 where nothing was started, else 3."""
 
-    def __init__(self, said: Text, code: int = NOTHING_RAN, details: tuple[str, ...] = ()) -> None:
+    def __init__(self, said: Text, code: int = USAGE, details: tuple[str, ...] = ()) -> None:
         super().__init__(said)
         self.code, self.details = code, details
 

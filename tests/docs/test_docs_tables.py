@@ -288,7 +288,7 @@ def test_choices_are_named():
 
 
 def test_analyze_flags_and_exit_codes():
-    from pytest_greta import cli_analyze, cli_model, cli_selftest
+    from pytest_greta import cli_model, cli_selftest, exit_codes
     from pytest_greta.cli import build_parser
 
     choices = next(a.choices for a in build_parser()._actions if a.choices)
@@ -298,10 +298,10 @@ def test_analyze_flags_and_exit_codes():
     codes = {one(row["command"]): row for row in table(OPTIONS, "Exit codes")}
     assert set(codes) == {"pytest"} | {f"greta {name}" for name in choices}
     row = codes["greta analyze"]
-    assert row[str(cli_analyze.PASSED)] == "pass"
-    assert row[str(cli_analyze.MISMATCH)] == "mismatch"
-    assert row[str(cli_analyze.USAGE)] == "usage error"
-    assert row[str(cli_analyze.INCONCLUSIVE)] == "inconclusive"
+    assert row[str(exit_codes.PASSED)] == "pass"
+    assert row[str(exit_codes.MISMATCH)] == "mismatch"
+    assert row[str(exit_codes.USAGE)] == "usage error"
+    assert row[str(exit_codes.INCONCLUSIVE)] == "inconclusive"
     row = codes["greta selftest"]
     assert row[str(cli_selftest.CLEAN)].startswith("all found")
     assert row[str(cli_selftest.FAILED)].startswith("a miss")

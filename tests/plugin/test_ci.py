@@ -65,6 +65,7 @@ def test_without_the_variable_it_says_so(project: Project, forge: Path, monkeypa
     monkeypatch.delenv("GITHUB_STEP_SUMMARY")
     result = project.cases(case("bad_2")).run("--greta-report=github")
     assert len(commands(result)) == 1
+    assert project.cases(case("ok_1")).run("--greta-report=github").ret == 0, "a remark, not a failure"
     result.stdout.fnmatch_lines(["--greta-report github: GITHUB_STEP_SUMMARY is not set*"])
 
 
@@ -72,9 +73,12 @@ def test_a_summary_that_cannot_be_written_is_said_and_changes_no_verdict(
     project: Project, forge: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(forge.parent))
-    result = project.cases(case("ok_1")).run("--greta-report=github")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["--greta-report github: *Is a directory"])
+    result = project.cases(case("ok_1")).run("--greta-report=github", "-q", "--greta-lang=en")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["--greta-report github: *Is a directory", "what was asked for could not be written*exit code 1*"]
+    )
 
 
 def test_a_crashed_worker_is_annotated_and_has_properties(project: Project, forge: Path) -> None:

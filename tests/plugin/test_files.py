@@ -91,6 +91,10 @@ def pytest_runtest_setup(item):
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*results.jsonl*"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    passing = project.cases(case("ok_1")).run("--greta-artifacts", "out", "-q", "--greta-lang=en")
+    passing.assert_outcomes(passed=1)
+    assert passing.ret == pytest.ExitCode.TESTS_FAILED
+    passing.stdout.fnmatch_lines(["*results.jsonl*", "what was asked for could not be written*exit code 1*"])
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
