@@ -6,6 +6,7 @@ batch does not have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -319,7 +320,7 @@ def _scale(s: Suspect) -> Iterator[Reading]:
     if s.lse is not None and s.seen[1] - s.seen[0] > 1:
         factor = _root(lambda x: float(next(scaled(x * scale).softmax()).lse[0, 0]) - float(s.lse or 0.0))
         if factor is not None:
-            words = f"softmax scale times {factor:.4g}"
+            words = f"softmax scale times {_factor(factor)}"
             yield Reading(words, scaled(factor * scale), "factor", factor, fitted=True)
 
 
@@ -351,6 +352,13 @@ def _root(f: Callable[[float], float]) -> float | None:
         if abs(b - a) <= 2.0**-40 * abs(b):
             return b if b > 0.0 else None
     return b if b > 0.0 and fb == 0.0 else None
+
+
+def _factor(value: float) -> str:
+    """In four digits, or as many as show two of its difference from 1."""
+    apart = abs(value - 1.0)
+    digits = 4 if apart == 0.0 else max(4, 2 - math.floor(math.log10(apart)))
+    return f"{value:.{digits}g}"
 
 
 def _padded(s: Suspect, start: int, count: int) -> Call:

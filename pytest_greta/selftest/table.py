@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_greta.report import md
-from pytest_greta.report.text import number, wrap
+from pytest_greta.report.text import number, width, wrap
 from pytest_greta.report.text import table as text_table
 from pytest_greta.selftest.plan import DTYPES, MOST_ROWS, MOST_ROWS_QUICK
 from pytest_greta.selftest.tally import BINS, Summary, upper_limit
@@ -13,7 +14,8 @@ from pytest_greta.texts import Text, as_text, text
 
 _NONE, _BARS = "·", "▁▂▃▄▅▆▇█"
 _LISTED = 20
-_COLUMNS = 100
+_COLUMNS = 80
+"""Of a terminal: what is wider is hard to read there."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,7 @@ def as_lines(summary: Summary, lang: str) -> list[str]:
     lines: list[str] = []
     for section in _sections(summary):
         lines += ["", *_wrapped(section.title, lang)]
-        headers = ["\n".join(header.lines(lang)) for header in section.headers]
-        rows = [["\n".join(as_text(cell).lines(lang)) for cell in row] for row in section.rows]
-        lines += text_table(headers, rows, ("left", *["right"] * (len(headers) - 1)))
+        lines += _table(section, lang)
         lines += _wrapped(section.note, lang) if section.note else []
     lines += ["", *_wrapped(_rate(summary), lang)]
     if summary.odd:
@@ -44,6 +44,34 @@ def as_lines(summary: Summary, lang: str) -> list[str]:
         size = _size(summary)
         lines += _wrapped(text("selftest.again", seed=summary.study.seed, size=size, id=summary.odd[0].id), lang)
     return [*lines, "", *_wrapped(conclusion(summary), lang)]
+
+
+def _table(section: _Section, lang: str) -> list[str]:
+    """Cells in all languages, with words under one another where the table would not fit otherwise."""
+    align = ("left", *["right"] * (len(section.headers) - 1))
+    lines: list[str] = []
+    for narrow in range(_COLUMNS, 0, -1):
+        head, *body = (_cells(row, lang, narrow) for row in (section.headers, *section.rows))
+        lines = text_table(head, body, align)
+        if max(map(width, lines)) <= _COLUMNS:
+            break
+    return lines
+
+
+def _cells(row: Sequence[str | Text], lang: str, columns: int) -> list[str]:
+    """Each cell in at most ``columns``, unless a word is longer; a language begins on the same line in all of them."""
+    cells: list[list[str]] = [[] for _ in row]
+    for said in zip(*_said(row, lang), strict=True):
+        parts = [wrap(words, max([columns, *map(width, words.split())])) for words in said]
+        for cell, part in zip(cells, parts, strict=True):
+            cell += [*part, *[""] * (max(map(len, parts)) - len(part))]
+    return ["\n".join(cell).rstrip("\n") for cell in cells]
+
+
+def _said(row: Sequence[str | Text], lang: str) -> list[list[str]]:
+    """The lines of each cell, a language each, as many in all of them."""
+    lines = [as_text(cell).lines(lang) for cell in row]
+    return [[*found, *[""] * (max(map(len, lines)) - len(found))] for found in lines]
 
 
 def conclusion(summary: Summary) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +181,16 @@ def test_provenance_names_the_cause(broken, cause, words, act):
     for check in wrong:
         assert check.cause == cause, check
         assert words in check.note
+
+
+def test_a_fitted_scale_never_reads_times_1():
+    """As many digits as show how far it is from 1."""
+    wrong = [c for c in checks_of(Tiny(2, "f32", "f32", broken=Break(scale=1.0 + 1e-4))) if c.rho > 1]
+    assert {c.stage for c in wrong} == {"lse", "attn_out"}
+    for check in wrong:
+        said = re.fullmatch(r"fits softmax scale times (\S+)", check.note)
+        assert said, check.note
+        assert float(said[1]) - 1.0 == pytest.approx(1e-4, rel=0.1)
 
 
 def test_provenance_says_nothing_where_nothing_fits():

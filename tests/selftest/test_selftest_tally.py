@@ -7,9 +7,10 @@ import math
 import mpmath
 import pytest
 
-from pytest_greta.faults.fixtures import Expected, Fixture
+from pytest_greta.faults.fixtures import FIXTURES, Expected, Fixture
+from pytest_greta.report.text import width
 from pytest_greta.result import from_plain, to_plain
-from pytest_greta.selftest.plan import Planned, Study
+from pytest_greta.selftest.plan import Planned, Shape, Study, plan
 from pytest_greta.selftest.run import Record
 from pytest_greta.selftest.table import as_lines, as_page
 from pytest_greta.selftest.tally import BINS, Summary, tally, upper_limit
@@ -118,3 +119,16 @@ def test_a_summary_survives_json_and_is_told_in_both_languages():
     assert "fault-9: no hallado / missed" in both
     assert "| gain | 5 | 4 / 5 |" in as_page(found, "en")
     assert "| todos | 5 |" in as_page(found, "es")
+
+
+@pytest.mark.parametrize("lang", ["both", "es", "en"])
+def test_the_tables_fit_into_80_columns(lang):
+    study = Study(1, len(FIXTURES), True, ("avx2",), ("synthetic", "synthetic:qwen3"))
+    planned = plan(study, lambda _: Shape(6, 8))
+    records = [Record(p.id, **({} if p.part == "benign" else RIGHT), close=True, rho=0.123) for p in planned]
+    records[0] = Record(planned[0].id, status="PASS")
+    lines = as_lines(tally(study, planned, records, FIXTURES), lang)
+    assert max(map(width, lines)) <= 80
+    # a heading of two languages starts each of them on a line of its own, in all columns
+    faults = next(line for line in lines if line.startswith(("tipo", "kind")))
+    assert ("runs" in faults) is (lang == "en")
