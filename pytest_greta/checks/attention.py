@@ -248,7 +248,8 @@ def _softmax(call: Call) -> Softmax:
     s = options.scale * (queries @ kt)
     A = abs(options.scale) * (np.abs(queries) @ np.abs(kt))
     in_act = act.u if numerics.score_dtype == "act" else 0.0
-    det = (DS_PRODUCT * U + SCORE_CAST * in_act) * np.abs(s) + _declared_dot(numerics, act) * A
+    det = (DS_PRODUCT * U + SCORE_CAST * in_act) * np.abs(s)
+    det += _declared_dot(numerics, act) * A
     if numerics.flush:
         lost = subnormal(queries, act) @ np.abs(kt) + np.abs(queries) @ subnormal(kt, act)
         det += abs(options.scale) * lost
@@ -272,14 +273,18 @@ def _softmax(call: Call) -> Softmax:
     empty = np.isneginf(m)
     m = np.where(empty, 0.0, m)
     s = np.where(visible, s, m)
-    weight = np.where(visible, np.exp(s - m), 0.0)
+    apart = s - m
+    weight = np.exp(apart)
+    weight *= visible
     l = weight.sum(axis=-1, keepdims=True)  # noqa: E741
     if sink is not None:
         l = l + np.exp(sink - m)  # noqa: E741
     l = np.where(empty, 1.0, l)  # noqa: E741
     lse = np.where(empty, -np.inf, m + np.log(l))[..., 0]
-    ds, det = det, det + U * EPS_DISTANCE * np.abs(s - m) + numerics.exp_rel
-    return Softmax(s, weight / l, visible, m, l, lse, n, A, det, ds, sink)
+    eps = np.abs(apart, out=apart)
+    eps *= U * EPS_DISTANCE
+    eps += det + numerics.exp_rel
+    return Softmax(s, weight / l, visible, m, l, lse, n, A, eps, det, sink)
 
 
 def _bounded(call: Call, sm: Softmax) -> AttentionReference:
@@ -291,7 +296,12 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         o = sm.p @ values
         size = np.abs(o)
         M = rescale(sm.m, sm.s)
-        terms = np.stack([sm.p * sm.A, sm.p * M, sm.p * (sm.det + U * M)], axis=2)  # [B, M, 3, keys]
+        terms = np.empty((*sm.p.shape[:2], 3, sm.p.shape[2]))
+        np.multiply(sm.p, sm.A, out=terms[:, :, 0])
+        np.multiply(sm.p, M, out=terms[:, :, 1])
+        M *= U
+        M += sm.det
+        np.multiply(sm.p, M, out=terms[:, :, 2])
         total = terms.sum(axis=-1)  # for the lse
         spread = _deviation(terms, values, o)  # for the output: times |v_j - o|
         if sm.sink is not None:  # one more key with v = 0, whose score is exact
@@ -349,7 +359,11 @@ def rescales(n: NDArray[np.int64], numerics: Numerics) -> Float64:
 
 def rescale(m: Float64, s: Float64) -> Float64:
     slope, constant = EPS_RESCALE
-    return slope * np.maximum(np.abs(m), np.abs(s)) + constant
+    size = np.abs(s)
+    np.maximum(size, np.abs(m), out=size)
+    size *= slope
+    size += constant
+    return size
 
 
 def by_tier(d: Tiers, t: Tiers, n: Tiers) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:

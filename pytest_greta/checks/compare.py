@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.checks.result import ByteCheck
-from pytest_greta.checks.rounding import same_bytes
+from pytest_greta.checks.rounding import same_bytes, same_rows
+from pytest_greta.checks.stack import rows_at
+from pytest_greta.dtypes import Array
 from pytest_greta.trace.hashing import digest
-from pytest_greta.trace.records import Key, Tap, Trace
+from pytest_greta.trace.records import Key, Trace
 from pytest_greta.trace.stages import DERIVED, EXTRA, MODEL, order
 from pytest_greta.verdict import Drift
 
@@ -38,38 +40,41 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
                 continue
             if right == "prefix" and len(other.segments) <= 1 and key.stage not in CACHED:
                 continue
-            rows = np.intersect1d(mine.positions, tap.positions, assume_unique=True)
-            rows = rows[(rows >= first) & (rows < last)]
-            if len(rows):
-                checks.append(_compare(key, right, rows, mine, tap))
+            at = np.minimum(np.searchsorted(mine.positions, tap.positions), len(mine.positions) - 1)
+            wanted = (tap.positions >= first) & (tap.positions < last)
+            both = np.flatnonzero(wanted & (mine.positions[at] == tap.positions)) if len(mine.positions) else at[:0]
+            if len(both):
+                a, b = rows_at(mine.values, at[both]), rows_at(tap.values, both)
+                checks.append(_compare(key, right, tap.positions[both], a, b))
     return sorted(checks, key=lambda c: (order(c.layer, c.stage), c.right == "decode", c.part))
 
 
-def _compare(key: Key, right: str, rows: NDArray[np.int64], mine: Tap, other: Tap) -> ByteCheck:
-    a, b = (tap.values[np.searchsorted(tap.positions, rows)] for tap in (mine, other))
-    equal = same_bytes(a, b).reshape(len(rows), -1).all(axis=1)
+def _compare(key: Key, right: str, rows: NDArray[np.int64], a: Array, b: Array) -> ByteCheck:
+    equal = same_rows(a, b)
     at = len(rows) - 1 if equal.all() else int(np.argmin(equal))
+    left_hash = digest(a[at])
     return ByteCheck(
         layer=key.layer,
         stage=key.stage,
         part=key.part,
         left="full",
         right=right,
-        left_hash=digest(a[at]),
-        right_hash=digest(b[at]),
+        left_hash=left_hash,
+        right_hash=left_hash if equal.all() else digest(b[at]),
         rows=len(rows),
         differs=tuple(int(row) for row in rows[~equal]),
-        max_abs=_max_abs(a[~equal], b[~equal]),
+        max_abs=0.0 if equal.all() else _max_abs(a[~equal], b[~equal]),
     )
 
 
 def _max_abs(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
     """Largest |a - b|; inf where one of them is NaN and the bytes differ, so that it never looks small."""
-    if a.size == 0:
-        return 0.0
     with np.errstate(invalid="ignore"):
         left, right = a.astype(np.float64), b.astype(np.float64)
         apart = np.abs(left - right)
+    largest = float(apart.max())
+    if np.isfinite(largest):
+        return largest
     apart[(left == right) | same_bytes(a, b)] = 0.0
     return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max())
 

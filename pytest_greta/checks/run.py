@@ -20,7 +20,7 @@ from pytest_greta.checks.places import Places
 from pytest_greta.checks.price import Weighing
 from pytest_greta.checks.result import Price, Sees, StageCheck
 from pytest_greta.checks.rounding import is_same, round_to
-from pytest_greta.checks.stack import stack
+from pytest_greta.checks.stack import concatenated, stack
 from pytest_greta.checks.view import Gathered, Missing, View
 from pytest_greta.dtypes import DTYPES, Array
 from pytest_greta.engine.spec import ModelSource, StageSpec
@@ -167,28 +167,35 @@ class _Walk:
 
     def _norm(self, spec: StageSpec) -> list[StageCheck]:
         checks = self._stacked(spec, partial(self._norm_reference, spec, self.config.rms_eps), statistical=True)
-        return [self._with_tiny(spec, check) for check in checks]
+        tiny = self._tiny(spec, [check.path for check in checks])
+        alone = dict(zip(tiny, self._with_eps(spec, list(tiny.values()), self.config.rms_eps), strict=True))
+        return [self._with_tiny(spec, c, tiny[c.path], alone[c.path]) if c.path in tiny else c for c in checks]
 
     def _norm_reference(self, spec: StageSpec, eps: float, x: Array) -> Reference:
         return ref.norm(x, self.weights[spec.weights[0]], eps, self.act, self.model_numerics)
 
-    def _with_tiny(self, spec: StageSpec, check: StageCheck) -> StageCheck:
-        """With the row of tiny norm, where it was traced, and with the epsilon that fits a norm that is wrong."""
-        x, y = (self.trace.tap(check.path, spec.layer, spec.stage, part) for part in ("tiny_in", "tiny"))
-        if x is None or y is None:
-            return check
-        tiny = Gathered(check.path, y.positions, y.values, (x.values,))
+    def _with_eps(self, spec: StageSpec, found: Sequence[Gathered], eps: float) -> list[StageCheck]:
+        """The norm judged with another epsilon, a check each."""
+        if not found:
+            return []
+        reference = self._norm_reference(spec, eps, concatenated([f.inputs[0] for f in found]))
+        return self.places.judge(spec, reference, concatenated([f.stored for f in found]), [f.group for f in found])
 
-        def judged(found: Gathered, eps: float) -> StageCheck:
-            reference = self._norm_reference(spec, eps, found.inputs[0])
-            return self.places.judge(spec, reference, found.stored, [found.group])[0]
+    def _tiny(self, spec: StageSpec, paths: Sequence[str]) -> dict[str, Gathered]:
+        """The row of tiny norm, of each path on which it was traced."""
+        found = {}
+        for path in paths:
+            x, y = (self.trace.tap(path, spec.layer, spec.stage, part) for part in ("tiny_in", "tiny"))
+            if x is not None and y is not None:
+                found[path] = Gathered(path, y.positions, y.values, (x.values,))
+        return found
 
-        own = self.config.rms_eps
-        alone = judged(tiny, own)
+    def _with_tiny(self, spec: StageSpec, check: StageCheck, tiny: Gathered, alone: StageCheck) -> StageCheck:
+        """With the row of tiny norm, and with the epsilon that fits a norm that is wrong."""
         if alone.grade == "ok" and check.grade == "ok":
             return check
-        rows = self.view.gather(spec, (check.path,), spec.inputs)
-        fits = [eps for eps in EPSILONS if all(judged(found, eps).rho <= 1.0 for found in (tiny, *rows))]
+        rows, own = self.view.gather(spec, (check.path,), spec.inputs), self.config.rms_eps
+        fits = [eps for eps in EPSILONS if all(c.rho <= 1.0 for c in self._with_eps(spec, [tiny, *rows], eps))]
         notes = [] if check.grade != "ok" else ["only on the added row of tiny norm"]
         notes += [f"fits epsilon {eps:g} in place of {own:g}" for eps in fits[:1]]
         cause = "norm_eps" if fits else ""

@@ -43,7 +43,8 @@ def spread_of(sm: Softmax, heads: int) -> Spread:
     some = count > 0
 
     def of(low: Float64, high: Float64, total: Float64) -> tuple[Float64, Float64, Float64]:
-        low, high, total = np.where(some, low, np.inf), np.where(some, high, -np.inf), np.where(some, total, 0.0)
+        if not some.all():
+            low, high, total = np.where(some, low, np.inf), np.where(some, high, -np.inf), np.where(some, total, 0.0)
         return by_row(low, heads).min(axis=-1), by_row(high, heads).max(axis=-1), by_row(total, heads).sum(axis=-1)
 
     # a score that is not visible holds the row's max, a probability 0; a sink may be above every score

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.checks.judge import Group
-from pytest_greta.checks.rounding import same_bytes
+from pytest_greta.checks.rounding import same_rows
 from pytest_greta.checks.view import Gathered
 from pytest_greta.dtypes import Array
 
@@ -64,10 +64,11 @@ def _shared(part: Gathered, full: Gathered) -> tuple[NDArray[np.intp], NDArray[n
 
 def equal_rows(mine: Array, theirs: Array, at: NDArray[np.intp]) -> NDArray[np.bool_]:
     """[len(mine)]: whose bytes are those of ``theirs[at]``."""
-    # rows of a prefix lie as they are in the whole: no copy then
-    run = len(at) > 0 and int(at[-1]) - int(at[0]) == len(at) - 1
-    others = theirs[int(at[0]) : int(at[-1]) + 1] if run else theirs[at]
-    same = same_bytes(mine, others)
-    if same.all():  # as a rule, and much faster than row by row
-        return np.ones(len(mine), dtype=bool)
-    return np.asarray(same.reshape(len(mine), -1).all(axis=1))
+    return same_rows(mine, rows_at(theirs, at))
+
+
+def rows_at(values: Array, at: NDArray[np.intp]) -> Array:
+    """``values[at]``, ``at`` ascending; rows that lie together, as a prefix's do in the whole, are not copied."""
+    together = len(at) > 0 and int(at[-1]) - int(at[0]) == len(at) - 1
+    rows: Array = values[int(at[0]) : int(at[-1]) + 1] if together else values[at]
+    return rows
