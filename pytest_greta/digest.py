@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,8 +43,8 @@ class Digest:
     hashes: int
     """Those of Q, K and V, and how many of them are equal."""
     equal: int
-    hash_layers: frozenset[int]
-    score_layers: frozenset[int]
+    hash_layers: tuple[int, ...]
+    score_layers: tuple[int, ...]
     scores: tuple[float, float] | None
     """The smallest and the largest of all layers and paths."""
     prob: float | None
@@ -64,11 +64,15 @@ def digest(result: ProbeResult) -> Digest:
         same=sum(not differs for _, differs, _ in pairs),
         hashes=len(compared),
         equal=sum(not differs for _, differs in compared),
-        hash_layers=frozenset(layer for layer, _ in compared),
-        score_layers=frozenset(layer for layer, _, _ in scores),
+        hash_layers=_distinct(layer for layer, _ in compared),
+        score_layers=_distinct(layer for layer, _, _ in scores),
         scores=(min(low for _, low, _ in scores), max(high for _, _, high in scores)) if scores else None,
         prob=max((float(high) for _, stage, _, high in stats if stage == "probs"), default=None),
     )
+
+
+def _distinct(layers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(layers)))
 
 
 def odds(checks: Sequence[StageCheck]) -> Odds | None:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
+from pytest_greta.digest import Digest
 from pytest_greta.report.jsonline import fit
 from pytest_greta.result import AttentionStat, ProbeResult, from_plain, to_plain
 from pytest_greta.rows import Rows, Table, default_values
@@ -40,6 +41,7 @@ def pack(result: ProbeResult) -> bytes:
     fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     tables = {name: _table(kind, rows) for name, kind in TABLES.items() if (rows := fields.pop(name))}
     head = {name: fit(to_plain(value)) for name, value in fields.items()}
+    head["digest"] = fit(to_plain(result.digest))
     return orjson.dumps(head | tables, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -108,7 +110,7 @@ def unpack(line: Line, **changes: Any) -> ProbeResult:
     result = from_plain(ProbeResult, {**plain, **tables, **changes})
     if not changes:
         object.__setattr__(result, "_line", line)  # no field: a changed copy has none, and is packed anew
-    result.digest  # noqa: B018  while the tables are at hand
+    vars(result)["digest"] = from_plain(Digest, plain["digest"])
     return result
 
 

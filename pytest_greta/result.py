@@ -184,6 +184,8 @@ def _converter(hint: Any) -> Convert | None:
         return partial(_dataclass, hint)
     if hint is float:
         return _float
+    if origin is Mapping and args[1] is float:
+        return _numbers
     return None
 
 
@@ -206,6 +208,10 @@ def _dataclass(cls: type[Any], value: Any) -> Any:
     if not isinstance(value, list):
         return from_plain(cls, value)
     return cls(*(x if c is None or x is None else c(x) for x, (_, c) in zip(value, converters(cls), strict=False)))
+
+
+def _numbers(value: Any) -> Any:
+    return {name: float(number) for name, number in value.items()}
 
 
 def _float(value: Any) -> Any:

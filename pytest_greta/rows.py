@@ -21,24 +21,24 @@ class Rows(Sequence[T]):
     """A sequence of ``kind`` whose table is read each time that someone asks for its rows, and not kept."""
 
     def __init__(self, kind: type[T], size: int, read: Callable[[], Table]) -> None:
-        self._kind = kind
+        self.kind = kind
         self._size = size
         self.table = read
         """The columns as they are stored."""
 
     def columns(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """The rows' values of these fields: plain ones, with lists for tuples, and strings for nan and inf in them."""
-        table, defaults = self.table(), default_values(self._kind)
+        table, defaults = self.table(), default_values(self.kind)
         return zip(*(table.get(name) or repeat(defaults[name], self._size) for name in names), strict=True)
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[T]:
-        fields = converters(self._kind)
+        fields = converters(self.kind)
         changes = [change for _, change in fields]
         for row in self.columns(*(name for name, _ in fields)):
-            yield self._kind(*(v if c is None or v is None else c(v) for v, c in zip(row, changes, strict=True)))
+            yield self.kind(*(v if c is None or v is None else c(v) for v, c in zip(row, changes, strict=True)))
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -53,7 +53,20 @@ class Rows(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Rows({self._kind.__name__}, {self._size})"
+        return f"Rows({self.kind.__name__}, {self._size})"
+
+
+def column(rows: Sequence[Any], name: str) -> list[Any]:
+    """The values of one field, as ``columns`` gives them."""
+    if not isinstance(rows, Rows):
+        return [getattr(row, name) for row in rows]
+    found = rows.table().get(name)
+    return [default_values(rows.kind)[name]] * len(rows) if found is None else found
+
+
+def floats(values: list[Any]) -> list[float]:
+    """A column of numbers, where nan and inf may be strings."""
+    return list(map(float, values)) if str in set(map(type, values)) else values
 
 
 def columns(rows: Sequence[Any], *names: str) -> Iterator[tuple[Any, ...]]:

@@ -72,4 +72,5 @@ def test_ten_thousand_results_are_reported(tmp_path, real):
     folder = many(tmp_path / "runs", real, 10_000)
     took = seconds(folder, tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    assert took < 60, f"{took:.1f} s of processor time"
+    print(f"10,000 results, {(folder / RESULTS).stat().st_size / 1e6:.0f} MB: {took:.1f} s of processor time")
+    assert took < 20  # 10 s on a machine of its own; what shares its caches with a compiler takes half as long again

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from pytest_greta.checks.result import ByteCheck
 from pytest_greta.digest import QKV
 from pytest_greta.report import pick
@@ -21,6 +23,7 @@ ROWS = 1500
 """Rows of hashes in one report: SmolLM2 has 180 a probe."""
 
 _NAMED = 6
+_KEY = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
 
 
 def indicators(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
@@ -121,10 +124,10 @@ def environment(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     """Of the run, and every rounding that a library declares; one table a distinct set, with its probes."""
     lines: list[str] = []
     for title, name in (("word.machine", "environment"), ("report.roundings", "roundings")):
-        groups: dict[str, list[ProbeResult]] = {}
+        groups: dict[bytes, list[ProbeResult]] = {}
         for result in results:
             if getattr(result, name):
-                groups.setdefault(repr(sorted(_flat(getattr(result, name)))), []).append(result)
+                groups.setdefault(orjson.dumps(getattr(result, name), default=str, option=_KEY), []).append(result)
         for group in groups.values():
             lines += [f"### {say(title, lang)}", ""]
             if len(groups) > 1:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
 
 from pytest_greta.checks.result import finding
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
-from pytest_greta.rows import columns
+from pytest_greta.rows import column, floats
 from pytest_greta.trace.paths import PATHS
 from pytest_greta.trace.stages import order
 
@@ -40,13 +43,8 @@ COLUMNS = (
 """``rho``, ``rho2``, ``finding`` and ``path`` are those of the worst check of the stage; ``compared`` to ``max_abs``
 those of the first comparison that differs, else of the first. A hash starts with ``#``: then none reads as a number."""
 
-_CHECK = ("path", "part", "rho", "rho2", "rows", "elements")
-_PAIR = ("part", "left", "right", "left_hash", "right_hash", "differs", "max_abs")
 _NO_CHECK = "\t" * (5 + len(PATHS))
 _NO_PAIR = "\t" * 5
-
-Key = tuple[int, str]
-Row = tuple[Any, ...]
 
 
 def analysis(results: Sequence[ProbeResult]) -> str:
@@ -67,70 +65,103 @@ def _rows(result: ProbeResult) -> Iterator[str]:
     ids = map(cell, (result.suite, result.mode, result.case, result.variant))
     said = (verdict.status, verdict.scenario or "") if verdict else ("", "")
     head = "\t".join((*ids, result.outcome, *said))
-    judged = _grouped(columns(result.stages, "layer", "stage", *_CHECK))
-    compared = _grouped(columns(result.bytes, "layer", "stage", *_PAIR))
-    for key in sorted(judged.keys() | compared.keys(), key=_place):
-        checks, pairs = judged.get(key), compared.get(key)
-        layer, stage = key
-        own = _checked(checks) if checks else _NO_CHECK
-        yield f"{head}\t{layer}\t{_name(stage)}\t{own}\t{_compared(pairs) if pairs else _NO_PAIR}\n"
-    if not judged and not compared:
+    stages = [column(result.stages, name) for name in ("layer", "stage", "path", "part")]
+    pairs = [column(result.bytes, name) for name in ("layer", "stage", "part", "left", "right")]
+    layout = _layout(orjson.dumps([stages, pairs]))
+    if not layout:
         yield head + "\t" * (len(COLUMNS) - 7) + "\n"
+        return
+    checked, compared = _checked(result), _compared(result)
+    for place, checks, couples in layout:
+        own = checked(checks) if checks else _NO_CHECK
+        yield f"{head}\t{place}\t{own}\t{compared(couples) if couples else _NO_PAIR}\n"
 
 
-def _grouped(rows: Iterator[Row]) -> Mapping[Key, list[Row]]:
-    groups: dict[Key, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row[:2], []).append(row)
-    return groups
+class _Checks(NamedTuple):
+    """Of one stage of a layer: the rows of its checks, those of the stage itself, by path, and what each is called."""
+
+    rows: list[int]
+    own: list[int]
+    by_path: tuple[int | None, ...]
+    names: dict[int, str]
+    parts: dict[int, str]
 
 
-def _checked(checks: list[Row]) -> str:
-    worst, worst_rho, worst_rho2 = checks[0], -1.0, 0.0
-    by_path: dict[str, str] = {}
-    rows = elements = 0
-    for check in checks:
-        _, _, path, part, rho, rho2, n_rows, n_elements = check
-        rho, rho2 = float(rho), float(rho2)
+class _Couples(NamedTuple):
+    rows: list[int]
+    names: dict[int, str]
+
+
+@lru_cache(maxsize=64)
+def _layout(columns: bytes) -> list[tuple[str, _Checks | None, _Couples | None]]:
+    """Which rows belong to which stage, in the order of the stages. ``columns``: JSON of the columns that say so: the
+    probes of a run share a few layouts, and to compare bytes is cheaper than to sort rows."""
+    stages, pairs = orjson.loads(columns)
+    checks: dict[tuple[int, str], _Checks] = {}
+    couples: dict[tuple[int, str], _Couples] = {}
+    for index, (layer, stage, path, part) in enumerate(zip(*stages, strict=True)):
+        found = checks.setdefault((layer, stage), _Checks([], [], (), {}, {}))
+        found.rows.append(index)
+        found.names[index] = cell(f"{path}.{part}" if part else path)
+        found.parts[index] = part
         if not part:
-            by_path[path] = f"{rho:.6g}"
-            rows += n_rows
-            elements += n_elements
-        definite, worse = (rho2 > 1.0) - (worst_rho2 > 1.0), not rho <= worst_rho  # nan is worse than any
-        if definite > 0 or (worse and not definite):
-            worst, worst_rho, worst_rho2 = check, rho, rho2
-    path, part = worst[2:4]
-    place = _name(f"{path}.{part}" if part else path)
-    paths = "\t".join([by_path.get(name, "") for name in PATHS])
-    said = finding(worst_rho, worst_rho2, part)
-    return f"{worst_rho:.6g}\t{worst_rho2:.6g}\t{said}\t{place}\t{paths}\t{rows}\t{elements}"
+            found.own.append(index)
+    for index, (layer, stage, part, left, right) in enumerate(zip(*pairs, strict=True)):
+        couple = couples.setdefault((layer, stage), _Couples([], {}))
+        couple.rows.append(index)
+        couple.names[index] = cell(f"{left} / {right} {part}" if part else f"{left} / {right}")
+    for key, found in checks.items():
+        by_path = {found.names[index]: index for index in found.own}
+        checks[key] = found._replace(by_path=tuple(map(by_path.get, PATHS)))
+    keys = sorted(checks.keys() | couples.keys(), key=lambda key: order(*key))
+    return [(f"{key[0]}\t{cell(key[1])}", checks.get(key), couples.get(key)) for key in keys]
 
 
-def _compared(pairs: list[Row]) -> str:
-    chosen = pairs[0]
-    for pair in pairs:
-        if pair[7]:
-            chosen = pair
-            break
-    _, _, part, left, right, left_hash, right_hash, differs, max_abs = chosen
-    place = _name(f"{left} / {right} {part}" if part else f"{left} / {right}")
-    said = f"false\t{differs[0]}" if differs else "true\t"
-    return f"{place}\t{_hash(left_hash)}\t{_hash(right_hash)}\t{said}\t{float(max_abs):.6g}"
+def _checked(result: ProbeResult) -> Callable[[_Checks], str]:
+    rho, rho2 = (floats(column(result.stages, name)) for name in ("rho", "rho2"))
+    rows, elements = (column(result.stages, name) for name in ("rows", "elements"))
+    text = [f"{value:.6g}" for value in rho]
+    fine = all(map((1.0).__ge__, rho)) and all(map((1.0).__ge__, rho2))
+    badness: list[Any] = rho
+    if not fine:  # the gravest finding first, and nan is worse than any number
+        badness = [(b > 1.0, math.inf if math.isnan(a) else a) for a, b in zip(rho, rho2, strict=True)]
+
+    def said(checks: _Checks) -> str:
+        worst = max(checks.rows, key=badness.__getitem__)
+        found = "NONE" if fine else finding(rho[worst], rho2[worst], checks.parts[worst])
+        paths = "\t".join(["" if index is None else text[index] for index in checks.by_path])
+        n_rows = n_elements = 0
+        for index in checks.own:
+            n_rows += rows[index]
+            n_elements += elements[index]
+        second = text[worst] if rho[worst] == rho2[worst] else f"{rho2[worst]:.6g}"
+        return f"{text[worst]}\t{second}\t{found}\t{checks.names[worst]}\t{paths}\t{n_rows}\t{n_elements}"
+
+    return said
 
 
-@cache
-def _place(key: Key) -> tuple[int, int]:
-    return order(*key)
+def _compared(result: ProbeResult) -> Callable[[_Couples], str]:
+    left, right = (_hashes(column(result.bytes, name)) for name in ("left_hash", "right_hash"))
+    differs, apart = (column(result.bytes, name) for name in ("differs", "max_abs"))
+
+    def said(couples: _Couples) -> str:
+        chosen = couples.rows[0]
+        for index in couples.rows:
+            if differs[index]:
+                chosen = index
+                break
+        where = differs[chosen]
+        equal = f"false\t{where[0]}" if where else "true\t"
+        far = f"{float(apart[chosen]):.6g}" if apart[chosen] else "0"
+        return f"{couples.names[chosen]}\t{left[chosen]}\t{right[chosen]}\t{equal}\t{far}"
+
+    return said
 
 
-@lru_cache
-def _name(text: str) -> str:
-    """One of the few names that come again and again."""
-    return cell(text)
-
-
-def _hash(text: str) -> str:
-    return f"#{text if text.isalnum() else clean(text)}" if text else ""
+def _hashes(texts: list[str]) -> list[str]:
+    if not "".join(texts).isalnum():
+        texts = list(map(clean, texts))
+    return [text and f"#{text}" for text in texts]
 
 
 def cell(text: str) -> str:
