@@ -568,6 +568,9 @@ CATALOGUE: dict[str, str] = {
     "report.signed": "Signed",
     "report.no_reproduce": "No command was recorded.",
     "report.conclusion.H0": "All {judged} probes judged are aligned or drift only structurally: nothing to fix.",
+    "report.conclusion.expected": (
+        "Expected: in {count} as_designed probes bytes differ ({scenario}); drift travels there, by design."
+    ),
     "report.conclusion.H1": (
         "{rejecting} of {judged} probes show a real mismatch; the first is {case} {mode}: {sentence}."
     ),

@@ -520,7 +520,7 @@ CATALOGUE: dict[str, str] = {
     "modes.kv_aligned": "¿es correcta cada etapa, dada su propia entrada? referencia float64, cota derivada",
     "modes.verdict": "una diferencia es",
     "modes.as_designed_verdict": "ATTENTION_COMPUTATION_MISMATCH, esperado",
-    "modes.kv_aligned_verdict": "STRUCTURAL_DRIFT dentro de la cota, un mismatch fuera de ella",
+    "modes.kv_aligned_verdict": "STRUCTURAL_DRIFT dentro de la cota, una discrepancia real fuera de ella",
     "modes.probes": "sondas juzgadas",
     "modes.bytes": "comparaciones por hash (iguales)",
     "modes.qkv": "de ellas, hashes de Q / K / V (iguales)",
@@ -593,6 +593,9 @@ CATALOGUE: dict[str, str] = {
     "report.no_reproduce": "No se registró ningún comando.",
     "report.conclusion.H0": (
         "Las {judged} sondas juzgadas están alineadas o tienen solo drift estructural: nada que corregir."
+    ),
+    "report.conclusion.expected": (
+        "Esperado: en {count} sondas as_designed los bytes difieren ({scenario}); allí el drift se propaga, por diseño."
     ),
     "report.conclusion.H1": (
         "Sondas con una discrepancia real: {rejecting} de {judged}; la primera es {case} {mode}: {sentence}."

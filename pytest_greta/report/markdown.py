@@ -19,7 +19,7 @@ from pytest_greta.report.sentence import located_text, reasons, sentence
 from pytest_greta.report.text import number, shorten
 from pytest_greta.report.ways import way_texts
 from pytest_greta.result import NOT_REACHED, PREPARED, ProbeResult
-from pytest_greta.verdict import DRIFT_REGRESSION, INCONCLUSIVE, SCENARIOS, Verdict
+from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, DRIFT_REGRESSION, INCONCLUSIVE, SCENARIOS, Verdict
 
 Section = Callable[[Sequence[ProbeResult], Lang], list[str]]
 
@@ -73,7 +73,7 @@ def final_report(
         lines += [f"## {index}. {say(f'report.{index}', lang)}", ""]
         lines += section(ordered, lang) or paragraph("report.not_measured", lang)
     lines += ["---", "", f"**{say('report.signed', lang)}**: {escape(author) or '-'}, {escape(date)}", ""]
-    return "\n".join(lines)
+    return "\n".join(line for i, line in enumerate(lines) if line or not i or lines[i - 1])
 
 
 def is_prepared(results: Sequence[ProbeResult]) -> bool:
@@ -227,6 +227,10 @@ def _conclusion(results: Sequence[ProbeResult], lang: Lang, session: RunTest) ->
             values |= {"case": escape(first.case), "mode": escape(pick.mode_text(first))}
             values["sentence"] = escape(sentence(first, language))
         said = [translate(f"report.conclusion.{session.state}", language, **values)]
+        expected = pick.expected_mismatches(results)
+        if expected:
+            about = {"count": len(expected), "scenario": escape(ATTENTION_COMPUTATION_MISMATCH)}
+            said.append(translate("report.conclusion.expected", language, **about))
         if inconclusive:
             said.append(translate("report.conclusion.inconclusive", language, count=inconclusive))
         mark = f"**{language.upper()}** " if len(languages(lang)) > 1 else ""

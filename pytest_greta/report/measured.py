@@ -115,7 +115,7 @@ def _grid(values: Mapping[str, Any]) -> list[str]:
     """A table of names and values; mappings of one shape (prefill, decode) stand side by side."""
     inner = [v for v in values.values() if isinstance(v, Mapping)]
     if len(inner) == len(values) and inner and all(v.keys() == inner[0].keys() for v in inner):
-        rows = ([escape(name), *(escape(str(v[name])) for v in inner)] for name in inner[0])
+        rows = ([escape(name), *(escape(_shown(v[name])) for v in inner)] for name in inner[0])
         return table(["", *map(escape, values)], rows)
     return table(["", ""], ([escape(name), escape(value)] for name, value in _flat(values)))
 
@@ -138,11 +138,16 @@ def environment(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     return lines
 
 
+def _shown(value: Any) -> str:
+    """As JSON and the declarations write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     out: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             out += _flat(value, f"{prefix}{name}.")
         else:
-            out.append((f"{prefix}{name}", str(value)))
+            out.append((f"{prefix}{name}", _shown(value)))
     return out

@@ -232,3 +232,11 @@ def test_the_author_is_git_s_or_it_is_said_why_not(monkeypatch, tmp_path, settin
     for key, value in {**nothing, **name, **(settings or {})}.items():
         monkeypatch.setenv(key, value)
     assert expected in default_author("en")
+
+
+def test_the_conclusion_names_what_is_expected_and_no_line_is_left_double():
+    passed = samples.result(roundings={"prefill": {"flush": False}, "decode": {"flush": True}})
+    text = final_report([passed, samples.as_designed()], suite="s", date="d", lang="en")
+    assert "in 1 as_designed probes bytes differ" in section(text, 10)
+    assert "\n\n\n" not in text
+    assert "| flush | false | true |" in text
