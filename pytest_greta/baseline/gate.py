@@ -73,10 +73,12 @@ def check(config: pytest.Config, suites: Iterable[str]) -> None:
         found = {name: read(config, name) for name in names}
     except CaseError as error:
         raise pytest.UsageError("\n".join(texts.join(": ", source, error.said).lines(lang))) from None
-    if is_file and settings["update_baseline"]:
-        held = next((one[0] for one in found.values() if one is not None), None)
-        if names != [held or names[0]]:
-            values = {"path": shown(config, path), "suites": ", ".join(names), "held": held or "-"}
+    if not settings["update_baseline"]:
+        return
+    for name, one in found.items():
+        if (is_file and len(names) > 1) or (one is not None and one[0] != name):
+            at = path_of(config, name) or path
+            values = {"path": shown(config, at), "suites": ", ".join(names), "held": one[0] if one else "-"}
             raise pytest.UsageError(texts.say(lang, "baseline.one_suite", source=source, **values))
 
 

