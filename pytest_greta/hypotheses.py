@@ -104,7 +104,7 @@ def gains(results: Iterable[ProbeResult]) -> tuple[StageGain, ...]:
         for stage, gain in result.digest.gains.items():
             by_stage.setdefault(stage, {}).setdefault(data, []).append(gain)
     tests = [_sign_test(stage, [median(same) for same in values.values()]) for stage, values in by_stage.items()]
-    return _holm(sorted(tests, key=lambda test: ORDER[test.stage]))
+    return _holm(sorted(tests, key=lambda test: ORDER.get(test.stage, len(ORDER))))
 
 
 def case_gains(checks: Iterable[StageCheck]) -> dict[str, float]:

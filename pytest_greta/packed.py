@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -130,12 +132,37 @@ def line_of(result: ProbeResult) -> bytes:
     return line.read() if line is not None else pack(result)
 
 
-def _rows(line: Line, name: str, kind: type[Any], table: Any) -> Rows[Any]:
+@cache
+def _types(kind: Any) -> dict[str, frozenset[type]]:
+    """What JSON may hold in each column: what is wrong must show where the file is read, not in a report."""
+    return {name: frozenset(_plain_types(hint)) for name, hint in typing.get_type_hints(kind).items()}
+
+
+def _plain_types(hint: Any) -> Iterator[type]:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        for inner in typing.get_args(hint):
+            yield from _plain_types(inner)
+    elif hint is float:
+        yield from (float, int, str)  # nan and inf
+    elif origin is tuple or dataclasses.is_dataclass(hint):
+        yield list
+    elif origin is typing.Literal:
+        yield str
+    else:
+        yield hint
+
+
+def _rows(line: Line, name: str, kind: Any, table: Any) -> Rows[Any]:
     if not isinstance(table, dict) or not all(isinstance(column, list) for column in table.values()):
         raise ValueError(f"{name}: expected columns")
     sizes = set(map(len, table.values()))
     if len(sizes) != 1:
         raise ValueError(f"{name}: columns of different lengths")
+    for column, fit_types in _types(kind).items():
+        if column in table and not set(map(type, table[column])) <= fit_types:
+            wrong = next(value for value in table[column] if type(value) not in fit_types)
+            raise ValueError(f"{name}.{column}: unexpected {wrong!r}"[:200])
     wanted = {field.name for field in dataclasses.fields(kind)} - default_values(kind).keys()
     if absent := wanted - table.keys():
         raise ValueError(f"{name}: no column {min(absent)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -74,3 +75,38 @@ def test_ten_thousand_results_are_reported(tmp_path, real):
     shutil.rmtree(tmp_path / "out")
     print(f"10,000 results, {(folder / RESULTS).stat().st_size / 1e6:.0f} MB: {took:.1f} s of processor time")
     assert took < 20  # 10 s on a machine of its own; what shares its caches with a compiler takes half as long again
+
+
+WRONG = {
+    "rho": lambda t: t["rho"].__setitem__(0, [1]),
+    "stage": lambda t: t["stage"].__setitem__(0, 5),
+    "layer": lambda t: t["layer"].__setitem__(0, "two"),
+    "worst": lambda t: t["worst"].__setitem__(0, "x"),
+    "lengths": lambda t: t["rho"].pop(),
+    "absent": lambda t: t.pop("path"),
+    "no columns": lambda t: t.clear(),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_line_whose_rows_are_wrong_is_named_and_the_rest_reported(tmp_path, real, capsys, wrong):
+    folder = many(tmp_path / "runs", real, 4)
+    lines = (folder / RESULTS).read_bytes().splitlines()
+    plain = json.loads(lines[1])
+    WRONG[wrong](plain["stages"])
+    lines[1] = json.dumps(plain).encode()
+    (folder / RESULTS).write_bytes(b"\n".join(lines) + b"\n")
+    assert main(["report", "--merge", str(folder), "--output", str(tmp_path / "out"), "--lang", "en"]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{RESULTS}:2: stages" in said.replace("- ", "")
+    assert "probes: 3 (3 passed" in said
+
+
+def test_a_stage_of_a_later_version_stands_last(tmp_path, real, capsys):
+    folder = many(tmp_path / "runs", real, 2)
+    text = (folder / RESULTS).read_text().replace('"lse"', '"moe_gate"')
+    (folder / RESULTS).write_text(text)
+    assert main(["report", "--merge", str(folder), "--output", str(tmp_path / "out"), "--lang", "en"]) == 0
+    (tsv,) = (tmp_path / "out").rglob("*_ANALYSIS.tsv")
+    stages = [line.split("\t")[8] for line in tsv.read_text().splitlines() if line.split("\t")[7] == "0"]
+    assert stages[-1] == "moe_gate"

@@ -65,4 +65,4 @@ def order(layer: int, stage: str) -> tuple[int, int]:
         return (-1, ORDER[stage])
     if stage in AFTER_LAYERS:
         return (1 << 30, ORDER[stage])
-    return (layer, ORDER[stage])
+    return (layer, ORDER.get(stage, len(STAGES)))  # one of a later version stands last
