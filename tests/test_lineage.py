@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_greta.cli import main
+from pytest_greta.lineage import pairing
 from pytest_greta.lineage.parsing import LineError, parse
 from pytest_greta.trace.lines import LIMIT
 
@@ -354,6 +355,21 @@ def test_wrong_numbers_are_named(tmp_path, value):
     code, verdict = analyze(tmp_path, [*pair(), text])
     assert (code, verdict["evidence"]["rows"]) == (3, 1)
     assert verdict["evidence"]["breaches"][0]["values"]["where"].endswith(":3")
+
+
+def test_what_waits_is_bounded_by_its_bytes_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(pairing, "HELD_BYTES", 4_000)
+    wide = [row(phase, pos=pos, values=ROW * 100) for phase in ("prefill_last", "decode0") for pos in range(6)]
+    code, verdict = analyze(tmp_path, wide)
+    assert code == 3
+    assert "too_many_waiting" in keys(verdict)
+    together = [wide[n // 2 + 6 * (n % 2)] for n in range(12)]
+    assert "too_many_waiting" not in keys(analyze(tmp_path, together)[1])
+
+
+def test_a_point_of_any_length_is_a_bad_line(tmp_path):
+    assert "line_text" in keys(analyze(tmp_path, [*pair(), row("decode0", point="x" * 5000)])[1])
+    assert analyze(tmp_path, pair(src_ptr="y" * 100_000))[0] == 0
 
 
 def long_trace(path: Path, megabytes: int) -> None:

@@ -20,6 +20,8 @@ from pytest_greta.verdict import Breach, FirstFailure
 
 HELD = 100_000
 """Records, of all prompts together, that may wait for a counterpart."""
+HELD_BYTES = 128 << 20
+"""Of their samples: a writer may print whole rows."""
 LISTED = 40_000
 """Stages, of all prompts together, that are listed one by one."""
 _POSITIONS = 10_000
@@ -30,6 +32,7 @@ class Room:
     """What all prompts share."""
 
     held: int = 0
+    bytes: int = 0
     listed: int = 0
 
 
@@ -85,12 +88,14 @@ class Prompt:
         other = self.waiting[not side].pop(key, None)
         if other is not None:
             self.room.held -= 1
+            self.room.bytes -= len(other.sample)
             self._pair(*((record, other) if side else (other, record)))
         elif key in self.waiting[side]:
             if (self.waiting[side][key].hash, self.waiting[side][key].sample) != (record.hash, record.sample):
                 self._note("records_disagree", record)
-        elif self.room.held < HELD:
+        elif self.room.held < HELD and self.room.bytes < HELD_BYTES:
             self.room.held += 1
+            self.room.bytes += len(record.sample)
             self.waiting[side][key] = record
         else:
             self._note("too_many_waiting", record)
@@ -196,7 +201,9 @@ class Prompt:
                 self._note("unpaired_position", record, other=other)
         for record in self.waiting[True].values():
             self._note("left_prefill", record)
-        self.room.held -= len(self.waiting[True]) + len(self.waiting[False])
+        left = [*self.waiting[True].values(), *self.waiting[False].values()]
+        self.room.held -= len(left)
+        self.room.bytes -= sum(len(record.sample) for record in left)
         self.waiting = {True: {}, False: {}}
 
     def stats(self) -> tuple[AttentionStat, ...]:

@@ -15,6 +15,7 @@ HASHED = 256
 """Elements that a hash covers at most."""
 _LONGEST = 4096
 """Characters of an id."""
+_REMEMBERED = 64
 
 
 class Record(NamedTuple):
@@ -74,7 +75,7 @@ def _row(
         _floats(sample),
         not counted and math.isfinite(total),
         _state(sample, record.get("nz_count")),
-        (index, *(record.get(name) for name in ("seq_len", "seq_len_used", "ptr", "src_ptr", "offset_bytes"))),
+        (index, *(_short(record.get(name)) for name in ("seq_len", "seq_len_used", "ptr", "src_ptr", "offset_bytes"))),
     )
 
 
@@ -83,7 +84,7 @@ def _logits(record: dict[str, Any]) -> Record:
     values = [float(_number(record, name)) for name in names if name in record]
     dead = "min" in record and record["min"] == record.get("max")
     state = "live" if not dead else "constant" if record["min"] else "zero"
-    finite, call = all(map(math.isfinite, values)), (record.get("seq_len"), record.get("ptr"))
+    finite, call = all(map(math.isfinite, values)), (_short(record.get("seq_len")), _short(record.get("ptr")))
     width = _maybe(record, "vocab")
     return _record(
         record, "stage_logits", "prompt_id", "logits", width, array("d", values).tobytes(), finite, state, call
@@ -104,7 +105,7 @@ def _record(
     phase = _text(record, "phase")
     if not phase.startswith(("prefill", "decode")):
         raise LineError("line_phase", found=phase[:80])
-    if type(point) is not str:
+    if type(point) is not str or len(point) > _LONGEST:
         raise LineError("line_text", name="point", found=repr(point)[:80])
     return Record(
         form,
@@ -138,6 +139,11 @@ def _floats(sample: list[float]) -> bytes:
         return struct.pack(f"{len(sample)}f", *sample)
     except OverflowError:  # beyond float32: an array has infinity there
         return array("f", sample).tobytes()
+
+
+def _short(value: Any) -> Any:
+    """What a record is remembered by is small, whatever stands in the file."""
+    return value if type(value) is int or value is None else repr(value)[:_REMEMBERED]
 
 
 def _state(sample: list[float], nonzero: Any) -> str:
