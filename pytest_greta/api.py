@@ -89,13 +89,17 @@ class Run:
 
 
 def load_model(model: Any, *, cache: Callable[[Any], Any] | None = None) -> Model:
-    """A model by name (``synthetic``, ``smollm2-135m``), by the path of a GGUF file, by ``transformers:PATH``; or a
-    loaded module of transformers, which is run as it is and whose weights are a copy of its own.
+    """A model by name (``synthetic``, ``smollm2-135m``), by the path of a GGUF file, by ``transformers:PATH``, by a
+    ``pathlib.Path`` (a folder is one of transformers); or a loaded module of transformers, which is run as it is and
+    whose weights are a copy of its own.
 
     ``cache``: of a model of transformers, makes an empty cache from its configuration, in place of ``DynamicCache``.
 
     Raises ``engine.store.ModelError`` where it is wrong, ``ModelMissing`` where it or the extra ``gguf`` is absent.
     """
+    if isinstance(model, os.PathLike):
+        path = os.fspath(model)
+        model = f"transformers:{path}" if Path(path).is_dir() else path
     if isinstance(model, str):
         source = load_source(model)
         if cache is not None:

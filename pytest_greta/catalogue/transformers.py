@@ -20,6 +20,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path}: transformers cannot read its config.json: {error}",
         "{path}: transformers no puede leer su config.json: {error}",
     ),
+    "hf.gguf": (
+        "{path}: transformers cannot read this GGUF: {error}",
+        "{path}: transformers no puede leer este GGUF: {error}",
+    ),
+    "hf.gguf_norms": (
+        "model {model!r}: a GGUF of {arch} stores its norms unlike transformers; its weights cannot be compared",
+        "modelo {model!r}: un GGUF de {arch} guarda sus normas de otro modo que transformers; no se pueden comparar",
+    ),
     "hf.mend.saved": (
         "expected a folder as save_pretrained writes it",
         "se esperaba una carpeta como la escribe save_pretrained",
@@ -99,6 +107,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "hf.feature": (
         "{feature} cannot be asked of {model!r}, which runs its own forward pass",
         "{feature} no se le puede pedir a {model!r}, que ejecuta su propia pasada hacia adelante",
+    ),
+    "hf.inject": (
+        "fault {fault}, as it is asked for, cannot be planted in {model!r}, which runs its own forward pass; "
+        "whole layers of these can: {names} (gain: stage kv_write, magnitude 1)",
+        "el fallo {fault}, tal como se lo pide, no se puede plantar en {model!r}, que ejecuta su propia pasada hacia "
+        "adelante; en capas enteras se pueden: {names} (gain: etapa kv_write, magnitud 1)",
     ),
     "hf.no_tokenizer": ("the model comes without a tokenizer", "el modelo viene sin tokenizador"),
     "probe.own_attention": (

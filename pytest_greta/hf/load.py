@@ -13,20 +13,24 @@ from typing import Any
 from pytest_greta.backends.base import PHASES, Description, Numerics, Unsupported
 from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.engine import Engine
+from pytest_greta.engine.gguf import load_gguf
 from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource, Tokenizer, decoder_stages
-from pytest_greta.engine.store import ModelError, ModelMissing
+from pytest_greta.engine.store import ModelError, ModelMissing, known_models, resolve
 from pytest_greta.hf import numerics
 from pytest_greta.hf.attention import IMPLEMENTATIONS
 from pytest_greta.hf.caches import CACHES, new_cache
 from pytest_greta.hf.families import Family
 from pytest_greta.hf.parameters import family_of, parameters
+from pytest_greta.hf.plants import PLANTED, plantable
 from pytest_greta.hf.run import LIBRARY, Subject, trace
-from pytest_greta.hf.weights import HfWeights, Read, checksum, files_of, module_reader, reader
+from pytest_greta.hf.weights import HfWeights, Read, checksum, files_of, gguf_reader, module_reader, reader
 from pytest_greta.pytorch.arrays import torch_type
 from pytest_greta.texts import text
 
 PREFIX = "transformers:"
+GGUF_PACKAGES = ("gguf", "accelerate")
+"""What transformers reads a GGUF with."""
 NewCache = Callable[[Any], Any]
 """Makes an empty cache from the model's configuration, of the user's own class."""
 _TYPES = ("f32", "bf16", "f16")
@@ -49,11 +53,15 @@ class _Given:
 
 
 def load_folder(name: str) -> ModelSource:
-    """``transformers:PATH``, or an id that is in the local cache of huggingface_hub. Nothing is fetched.
+    """``transformers:PATH``, an id that is in the local cache of huggingface_hub, or a GGUF by its path or by the name
+    of a known model. Nothing is fetched.
 
     Raises ``ModelMissing`` where the extra or the model is not there, ``ModelError`` for a model that cannot be probed.
     """
     needed(name)
+    said = name.removeprefix(PREFIX)
+    if said.endswith(".gguf") or said in known_models():
+        return _load_gguf(name, resolve(said))
     folder = _folder(name)
     from transformers import AutoConfig
 
@@ -74,6 +82,38 @@ def load_folder(name: str) -> ModelSource:
         names=names,
         origin=f"safetensors sha256:{checksum(files)[:12]} {folder.name}",
         tokenizer=_Tokenizer(folder),
+    )
+    return _source(given)
+
+
+def _load_gguf(name: str, path: Path) -> ModelSource:
+    """A GGUF that transformers dequantises and runs, held to what our own reader finds in the file."""
+    needed(name, *GGUF_PACKAGES)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source = load_gguf(path)
+    file: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    try:
+        config = AutoConfig.from_pretrained(path.parent, **file)
+    except (OSError, ValueError) as error:
+        raise ModelError("io", text("hf.gguf", path=path, error=_first_line(error)), text("hf.mend.saved")) from None
+    family = family_of(config, name)
+    if family.one_plus_weight:
+        raise ModelError("arch", text("hf.gguf_norms", model=name, arch=config.model_type), text("hf.mend.saved"))
+    read, names = gguf_reader(source, family, parameters(config, family, DTYPES["f32"], name))
+
+    def module(act: str) -> Any:
+        return AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch_type(act), **file).eval()
+
+    given = _Given(
+        name=name,
+        config=config,
+        family=family,
+        module=lru_cache(maxsize=1)(module),
+        read=read,
+        names=names,
+        origin=source.origin,
+        tokenizer=source.tokenizer,
     )
     return _source(given)
 
@@ -119,16 +159,17 @@ def from_module(module: Any, cache: NewCache | None = None) -> ModelSource:
     return _source(given)
 
 
-def needed(name: str) -> None:
-    """Raises ``ModelMissing`` where torch or transformers is not installed."""
-    for package in ("torch", "transformers"):
+def needed(name: str, *more: str) -> None:
+    """Raises ``ModelMissing`` where torch, transformers or one of ``more`` is not installed."""
+    for package in ("torch", "transformers", *more):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 __import__(package)
         except ImportError:
             message = text("hf.extra", model=name, package=package)
-            raise ModelMissing("extra", message, "pip install 'pytest-greta[transformers]'") from None
+            mend = f"pip install {' '.join(more)}" if package in more else "pip install 'pytest-greta[transformers]'"
+            raise ModelMissing("extra", message, mend) from None
 
 
 def _source(given: _Given, act: str = "") -> ModelSource:
@@ -211,13 +252,15 @@ def _require(given: _Given, plan: RunPlan) -> None:
         "batch": bool(plan.ways.companions),
         "reuse": plan.ways.reuse is not None,
         "schedule": bool(plan.schedule),
-        "inject": plan.inject is not None,
         "kv_dtype": plan.kv_dtype != plan.act_dtype,
         "gemm": plan.gemm != "blas",
     }
     for feature, wanted in asked.items():
         if wanted:
             raise Unsupported(feature, text("hf.feature", feature=feature, model=given.name))
+    if plan.inject is not None and not plantable(plan.inject):
+        names = ", ".join(PLANTED)
+        raise Unsupported("inject", text("hf.inject", fault=plan.inject.fault, model=given.name, names=names))
     if plan.act_dtype not in given.types:
         message = text("hf.other_type", model=given.name, types=", ".join(given.types), dtype=plan.act_dtype)
         raise Unsupported("dtype", message)

@@ -1,4 +1,4 @@
-"""The canary's faults in a model that runs itself: each between what was tapped and what is called with it.
+"""Faults in a model that runs itself, the canary's and a case's: each between what was tapped and what is called.
 
 No code of the model is changed: what is spoiled is what the attention function and the cache are given, and, of a
 weight, what its module gives back.
@@ -6,7 +6,7 @@ weight, what its module gives back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,28 +15,50 @@ import numpy as np
 from pytest_greta.cases.model import Inject
 from pytest_greta.engine.rope import rotate
 from pytest_greta.engine.spec import ModelConfig
+from pytest_greta.faults.kinds import BY_NAME
 from pytest_greta.pytorch.arrays import to_numpy, to_torch
+
+ANY = ("rope_pos", "qk_scale")
+"""Kinds of any magnitude."""
+PLANTED = ("w_route", "kv_slot", "gain", "kv_len", "gqa_map", *ANY)
+
+
+def plantable(fault: Inject) -> bool:
+    """Whether it is one of ``PLANTED``, over all heads and positions, at the kind's first stage; of ``gain`` the last
+    bit of an element of K."""
+    if fault.fault not in PLANTED or fault.head is not None or fault.position is not None:
+        return False
+    if fault.fault == "gain":
+        return (fault.stage, fault.magnitude) == ("kv_write", 1)
+    kind = BY_NAME[fault.fault]
+    usual = fault.magnitude in (None, kind.magnitude) or fault.fault in ANY
+    return usual and fault.stage in (None, *kind.stages[:1])
+
+
+def magnitude_of(fault: Inject) -> float:
+    return BY_NAME[fault.fault].magnitude if fault.magnitude is None else fault.magnitude
 
 
 class Plants:
     """The faults of one call of the model. ``fired``: those that had their chance, shared by all calls of a trace."""
 
     def __init__(self, faults: Iterable[Inject], phase: str, config: ModelConfig, fired: set[Inject]) -> None:
-        self._at: Mapping[tuple[str, int], Inject] = {
-            (fault.fault, fault.layer or 0): fault for fault in faults if fault.phase in (phase, "both")
-        }
+        self._faults = [fault for fault in faults if fault.phase in (phase, "both")]
         self._config, self._fired = config, fired
 
-    def _has(self, name: str, layer: int) -> bool:
-        fault = self._at.get((name, layer))
-        if fault is not None:
-            self._fired.add(fault)
-        return fault is not None
+    def _has(self, name: str, layer: int) -> Inject | None:
+        """The fault of that kind in the layer; one without a layer is in all."""
+        for fault in self._faults:
+            if fault.fault == name and fault.layer in (None, layer):
+                self._fired.add(fault)
+                return fault
+        return None
 
     @property
     def routed(self) -> list[int]:
         """Layers whose q projection is to be another."""
-        return [layer for name, layer in self._at if name == "w_route"]
+        layers = range(self._config.n_layers)
+        return [i for i in layers if any(f.fault == "w_route" and f.layer in (None, i) for f in self._faults)]
 
     def projected(self, layer: int) -> Callable[[Any, Any, Any], Any]:
         """A forward hook of a linear module: its outputs in their neighbours' places, as by a matrix whose rows are."""
@@ -47,12 +69,13 @@ class Plants:
         return hook
 
     def turned(self, layer: int, x: Any) -> Any:
-        """q or k [1, heads, T, dim] after RoPE, one position further: rotations add up."""
-        if not self._has("rope_pos", layer):
+        """q or k [1, heads, T, dim] after RoPE, some positions further: rotations add up."""
+        fault = self._has("rope_pos", layer)
+        if fault is None:
             return x
         config = replace(self._config.layers[layer])
         rows = to_numpy(x.transpose(1, 2)[0])
-        further = rotate(rows, np.ones(len(rows), np.int32), config)
+        further = rotate(rows, np.full(len(rows), int(magnitude_of(fault)), np.int32), config)
         return to_torch(further).transpose(0, 1)[None].to(x.device)
 
     def written(self, layer: int, k: Any, v: Any) -> tuple[Any, Any]:
@@ -67,6 +90,11 @@ class Plants:
             bits[0, 0, -1, 0] ^= 1
             return bits.view(k.dtype), v
         return k, v
+
+    def scaled(self, layer: int, q: Any) -> Any:
+        """What the attention function is given in place of q."""
+        fault = self._has("qk_scale", layer)
+        return q if fault is None else q * (1.0 + magnitude_of(fault))
 
     def attended(self, layer: int, k: Any, v: Any, mask: Any, stop: int) -> tuple[Any, Any, Any]:
         """What the attention function is given in place of k, v and mask; row ``stop`` - 1 is the newest in k."""

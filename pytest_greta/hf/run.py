@@ -66,6 +66,8 @@ def trace(subject: Subject, further: tuple[str, ...], plan: RunPlan) -> Trace:
         "way": {"cut_from": plan.cut_from, "left_pad": 0, "companions": [], "reused": 0, "rolled_back": 0},
         "run_seconds": time.perf_counter() - started,
     }
+    if plan.inject is not None:
+        facts |= {"fault": plan.inject.fault, "fault_fired": plan.inject in run.fired}
     if plan.canary:
         facts["canary_fired"] = [fault in run.fired for fault in plan.canary]
     return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
@@ -159,7 +161,8 @@ class _Run:
 
         subject, config = self.subject, self.subject.source.config
         rows = np.arange(segment.start, segment.start + segment.count, dtype=np.int64)
-        plants = Plants(self.plan.canary, segment.phase, config, self.fired)
+        faults = (*self.plan.canary, *([self.plan.inject] if self.plan.inject else []))
+        plants = Plants(faults, segment.phase, config, self.fired)
         watch = Watch(subject.family, config, path.tracer, rows, plants, keep, self._kept if keep else {})
         ids = torch.tensor([[self.plan.tokens[row] for row in rows]])
         with torch.inference_mode(), watch.over(subject.module, cache, subject.implementation):

@@ -96,6 +96,7 @@ class Watch:
         used, positions = rows_of(k.shape[2], self.total)
         if self.keep and layer not in self.kept:
             self.kept[layer] = Called(inner, module, q, k.clone(), v.clone(), mask, options, used, positions)
+        q = self.plants.scaled(layer, q)
         k, v, mask = self.plants.attended(layer, k, v, mask, used.stop)
         out, weights = inner(module, q, k, v, mask, **options)
         if self.tracer.wants(layer):

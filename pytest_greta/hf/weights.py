@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.dtypes import DType
-from pytest_greta.engine.spec import ModelConfig
+from pytest_greta.engine.spec import ModelConfig, ModelSource
 from pytest_greta.engine.store import ModelError, sha256_of
 from pytest_greta.hf.families import NORMS, WEIGHTS, Family
 from pytest_greta.texts import text
@@ -66,6 +66,28 @@ def module_reader(module: Any) -> tuple[Read, frozenset[str]]:
     """The same of a module in memory, as it is now: a copy, so that what it does later is still held to it."""
     state = {name: value.detach().float().cpu().numpy().copy() for name, value in module.state_dict().items()}
     return state.__getitem__, frozenset(state)
+
+
+def gguf_reader(source: ModelSource, family: Family, config: ModelConfig) -> tuple[Read, frozenset[str]]:
+    """The same of a GGUF by our own reader, under the names that transformers gives its tensors.
+
+    llama.cpp's converter permutes the rows of a llama's q and k, so that neighbours are rotated; transformers undoes
+    that when it loads the file.
+    """
+    tied = source.weights["lm_head"] is source.weights["embed"]
+    ours = {stored: name for name, stored in _names(family, config, frozenset(() if tied else ("lm_head.weight",)))}
+    interleaved = source.config.layers[0].rope_style == "interleaved"
+
+    def read(stored: str) -> F32Array:
+        name = ours[stored]
+        values = source.weights[name]
+        kind = name.rpartition(".")[2].removesuffix("_bias")
+        if interleaved and kind in ("q", "k"):
+            heads = config.n_heads if kind == "q" else config.n_kv_heads
+            values = values.reshape(heads, -1, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+        return values
+
+    return read, frozenset(ours)
 
 
 class HfWeights:

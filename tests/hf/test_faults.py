@@ -12,6 +12,7 @@ import transformers
 from transformers.cache_utils import DynamicSlidingWindowLayer, StaticSlidingWindowLayer
 
 import pytest_greta as greta
+from pytest_greta.backends.base import Unsupported
 
 pytestmark = pytest.mark.transformers
 
@@ -111,3 +112,31 @@ def test_a_weight_that_is_not_the_checkpoint_s(tmp_path: Any, monkeypatch: pytes
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", loaded)
     assert found(greta.probe(name, IDS)) == ("KV_MISMATCH", 1, "up_proj", "both")
+
+
+INJECTED = [
+    ({"fault": "w_route", "phase": "prefill", "stage": "q_proj"}, "q_proj", "prefill"),
+    ({"fault": "rope_pos", "phase": "decode", "magnitude": 2}, "q_rope", "decode"),
+    ({"fault": "kv_slot", "phase": "decode"}, "kv_write", "decode"),
+    ({"fault": "gain", "phase": "decode", "stage": "kv_write", "magnitude": 1}, "kv_write", "decode"),
+    ({"fault": "kv_len", "phase": "decode"}, "attn_out", "decode"),
+    ({"fault": "qk_scale", "phase": "decode", "magnitude": 0.1}, "attn_out", "decode"),
+    ({"fault": "gqa_map", "phase": "both"}, "attn_out", "both"),
+]
+
+
+@pytest.mark.parametrize(("fault", "stage", "phase"), INJECTED, ids=[f["fault"] for f, _, _ in INJECTED])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_a_fault_of_the_case(tmp_path: Any, fault: dict[str, Any], stage: str, phase: str, dtype: str) -> None:
+    name = small_models.save(small_models.make("mistral"), tmp_path)
+    run = greta.probe(name, IDS[:10], inject={**fault, "layer": 1}, dtype=dtype)
+    assert found(run) == ("KV_MISMATCH", 1, stage, phase)
+    assert run.verdict.evidence.canary == "inject"
+
+
+@pytest.mark.parametrize(
+    "fault", [{"fault": "tail_nan"}, {"fault": "kv_len", "magnitude": 1}, {"fault": "gqa_map", "head": 1}], ids=str
+)
+def test_a_fault_that_cannot_be_planted_is_not_run(fault: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported, match=f"fault {fault['fault']}, as it is asked for, cannot be planted"):
+        greta.probe(small_models.make("llama"), IDS, inject=fault)

@@ -14,7 +14,7 @@ import transformers
 
 import pytest_greta as greta
 from pytest_greta.backends.base import Unsupported
-from pytest_greta.engine.store import ModelError, ModelMissing
+from pytest_greta.engine.store import ModelError, ModelMissing, find_model
 from pytest_greta.hf.families import FAMILIES
 from pytest_greta.settings import RunSettings
 from tests.docs.pages import table
@@ -127,6 +127,31 @@ def test_an_unknown_cache() -> None:
 
     with pytest.raises(Unsupported, match="Foreign cannot be read back"):
         greta.probe(greta.load_model(small_models.make("llama"), cache=Foreign), IDS)
+
+
+def test_a_pathlib_path(tmp_path: Path) -> None:
+    name = small_models.save(small_models.make("llama"), tmp_path)
+    assert greta.load_model(tmp_path).name == name
+    with pytest.raises(ModelMissing, match="absent"):
+        greta.load_model(tmp_path / "absent.gguf")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_smollm2_by_its_gguf(dtype: str) -> None:
+    """transformers dequantises it, our own reader says what the weights are, byte for byte."""
+    pytest.importorskip("accelerate", reason="pip install accelerate")
+    run = greta.probe("transformers:smollm2-135m", list(range(100, 124)), dtype=dtype, layers=[0, 29])
+    assert (run.verdict.status, run.verdict.finding) == ("PASS", "NONE"), run.verdict
+    assert run.verdict.evidence.weights.startswith("gguf sha256:b179c95")
+
+
+@pytest.mark.model
+def test_a_gguf_without_what_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ModelMissing, match="needs the package 'accelerate'") as missing:
+        greta.load_model(f"transformers:{find_model('smollm2-135m')}")
+    assert missing.value.mend == "pip install gguf accelerate"
 
 
 def test_tied_weights(tmp_path: Path) -> None:
