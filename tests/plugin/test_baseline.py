@@ -284,6 +284,10 @@ def test_two_workers_give_the_same_file_and_the_same_failure(made: Project, monk
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["DRIFT_REGRESSION (PASS STRUCTURAL_DRIFT) * layer 3 stage o_proj decode"])
     assert base(made).read_text() == alone
+    edit(made, "ok_2", "gone_2")
+    made.run_apart("-n", "2", *MADE).stdout.fnmatch_lines([STALE])
+    made.run_apart("-n", "2", *MADE, "-k", "rho").stdout.no_fnmatch_line("*no case answers to*")
+    made.run_apart("-n", "2", *UPDATE, "-k", "ok").stdout.fnmatch_lines(["base.yaml written: 3 entries (1 new, 0 *"])
 
 
 def test_a_folder_holds_one_file_a_suite(project: Project) -> None:
