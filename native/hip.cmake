@@ -1,5 +1,4 @@
-# The HIP library's kernels on the CPU, for tests (libgreta_attn_hip_emulated), and on a device where a compiler for one is
-# asked for.
+# The HIP library's kernels on the CPU, for tests: libgreta_attn_hip_emulated. hip_device.cmake: on a device.
 
 option(GRETA_HIP_EMULATED "Build the HIP kernels for the CPU: backend hip-emulated" ON)
 
@@ -61,3 +60,5 @@ if(GRETA_HIP_EMULATED)
   greta_emulated_library(greta_attn_hip_emulated_faulty greta_emulated_host_faulty greta_emulated_wave64 64
     GRETA_FAULTS=1)
 endif()
+
+include(hip_device.cmake)

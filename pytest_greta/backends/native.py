@@ -22,7 +22,7 @@ __all__ = ["OPTIONAL", "REQUIRED", "NativeBackend", "description", "load"]
 INSTALL = text("native.install")
 BUILT_IN = "libgreta_attn{}.so"
 FAULTY_TWIN = "libgreta_attn{}_faulty.so"
-"""With an ending: none, the CPU's; _hip_emulated."""
+"""With an ending: none, the CPU's; _hip, _cuda, _hip_emulated, each built by a CMake option of its name."""
 REQUIRED = ("greta_abi_version", "greta_describe", "greta_open", "greta_close", "greta_attend")
 _NEVER_CLOSED: dict[str, Any] = {}
 """By path. cffi closes a library with its last reference, but a runtime that it brought (OpenMP, HIP) may have threads
@@ -55,7 +55,8 @@ def load(path: Path | None = None, *, faulty: bool = False, ending: str = "") ->
     if path is None:
         path = _built_in((FAULTY_TWIN if faulty else BUILT_IN).format(ending))
         if not path.is_file():
-            raise BackendMissing("library", text("native.absent", path=path), INSTALL)
+            how = text("native.build", option=f"GRETA{ending.upper()}") if ending else INSTALL
+            raise BackendMissing("library", text("native.absent", path=path), how)
     backend = NativeBackend(open_library(ffi, path))
     if backend.faulty and not faulty:
         raise BackendMissing("library", text("native.twin", path=path), text("native.twin_mend"))

@@ -16,8 +16,8 @@ from pytest_greta.texts import SaidError, Text, text
 ENTRY_POINTS = "pytest_greta.backends"
 Factory = Callable[[], AttentionBackend]
 
-NATIVE: Mapping[str, str] = {"cpu": "", "hip-emulated": "_hip_emulated"}
-"""The shared libraries that come with the package, by name: the ending of their files."""
+NATIVE: Mapping[str, str] = {"cpu": "", "hip": "_hip", "cuda": "_cuda", "hip-emulated": "_hip_emulated"}
+"""The shared libraries that come with the package, or can be built with it, by name: the ending of their files."""
 
 
 def _numpy() -> AttentionBackend:

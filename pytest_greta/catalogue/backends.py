@@ -140,6 +140,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "install it with `pip install .` in the checkout, or `pip install pytest-greta`",
         "instálela con `pip install .` en el repositorio, o con `pip install pytest-greta`",
     ),
+    "native.build": (
+        "build it: `pip install . -C cmake.define.{option}=ON` in the checkout",
+        "compílela: `pip install . -C cmake.define.{option}=ON` en el repositorio",
+    ),
     "native.absent": ("{path} does not exist", "{path} no existe"),
     "native.no_library": ("attention library {path} does not exist", "la biblioteca de atención {path} no existe"),
     "native.folder": ("attention library {path} is a folder", "la biblioteca de atención {path} es una carpeta"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import hip_build
 import pytest
 from attention_cases import backend
 
@@ -14,3 +18,10 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name = max(request.param, best, key=order.index)
     monkeypatch.setenv("GRETA_CPU_ISA", name)
     return name
+
+
+@pytest.fixture(scope="session")
+def hip_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The HIP library for gfx942 and gfx90a, its twin beside it. GRETA_TEST_HIP_BUILD: a build folder to keep."""
+    folder = os.environ.get("GRETA_TEST_HIP_BUILD") or tmp_path_factory.mktemp("hip")
+    return hip_build.build(Path(folder), "greta_attn_hip", "-DGRETA_HIP=ON")

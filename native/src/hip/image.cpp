@@ -1,10 +1,8 @@
-/* The kernels' code objects, as the compiler of the device left them, inside this library. */
-asm(R"(
-.section .rodata
-.balign 4096
-.globl greta_kernels_image
-.hidden greta_kernels_image
-greta_kernels_image:
-.incbin ")" GRETA_IMAGE R"("
-.section .text
-)");
+/* The kernels' code objects, as the compiler of the device left them, inside this library: those that the faulty twin
+ * shares, and `combine`. */
+#define GRETA_EMBED(name, file)                                                                       \
+  asm(".section .rodata\n.balign 4096\n.globl " name "\n.hidden " name "\n" name ":\n.incbin \"" file \
+      "\"\n.section .text\n")
+
+GRETA_EMBED("greta_kernels_image", GRETA_KERNELS_IMAGE);
+GRETA_EMBED("greta_combine_image", GRETA_COMBINE_IMAGE);

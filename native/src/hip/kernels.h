@@ -33,16 +33,16 @@ GPU_KERNEL(greta_decode_naive, AttendParams, naive_waves, 1) {
   GPU_KERNEL(greta_prefill_##name##_##D, AttendParams, flash_waves, occupancy) { \
     prefill_flash<T, D>(p);                                                      \
   }
-#define GRETA_PREFILL_KERNELS(name, T, wide) \
-  GRETA_PREFILL_KERNEL(name, T, 64, 2)       \
-  GRETA_PREFILL_KERNEL(name, T, 80, 2)       \
-  GRETA_PREFILL_KERNEL(name, T, 96, 2)       \
-  GRETA_PREFILL_KERNEL(name, T, 128, wide)   \
-  GRETA_PREFILL_KERNEL(name, T, 192, 1)      \
+#define GRETA_PREFILL_KERNELS(name, T)  \
+  GRETA_PREFILL_KERNEL(name, T, 64, 2)  \
+  GRETA_PREFILL_KERNEL(name, T, 80, 2)  \
+  GRETA_PREFILL_KERNEL(name, T, 96, 2)  \
+  GRETA_PREFILL_KERNEL(name, T, 128, 2) \
+  GRETA_PREFILL_KERNEL(name, T, 192, 1) \
   GRETA_PREFILL_KERNEL(name, T, 256, 1)
-GRETA_PREFILL_KERNELS(bf16, Bf16, 2)
-GRETA_PREFILL_KERNELS(f16, F16, 2)
-GRETA_PREFILL_KERNELS(f32, float, 1)
+GRETA_PREFILL_KERNELS(bf16, Bf16)
+GRETA_PREFILL_KERNELS(f16, F16)
+GRETA_PREFILL_KERNELS(f32, float)
 
 #if defined(GRETA_EMULATED)
 #define GRETA_FIXED(dtype) any_dtype

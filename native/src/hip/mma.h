@@ -80,13 +80,14 @@ GPU_FN void load_a(Fragment<T>& a, const Where& quad) {
       const int k = WarpLayout::a_k(e);
       __builtin_memcpy(a.x + e, quad(WarpLayout::a_row(e), k & ~3) + (k & 2), 4);
     }
-    return;
-  }
+  } else
 #endif
-  GPU_UNROLL for (int e = 0; e < LaneLayout<T>::elements; e += 4) {
-    const auto run =
-        *reinterpret_cast<const Quad<T>*>(quad(LaneLayout<T>::operand_column(e), LaneLayout<T>::operand_k(e)));
-    GPU_UNROLL for (int i = 0; i < 4; ++i) a.x[e + i] = run.x[i];
+  {
+    GPU_UNROLL for (int e = 0; e < LaneLayout<T>::elements; e += 4) {
+      const auto run =
+          *reinterpret_cast<const Quad<T>*>(quad(LaneLayout<T>::operand_column(e), LaneLayout<T>::operand_k(e)));
+      GPU_UNROLL for (int i = 0; i < 4; ++i) a.x[e + i] = run.x[i];
+    }
   }
 }
 

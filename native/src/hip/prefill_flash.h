@@ -9,18 +9,26 @@
 
 namespace greta {
 
+/* The greatest that divides both. */
+constexpr int divisor(int a, int b) {
+  return b == 0 ? a : divisor(b, a % b);
+}
+
 /* T: the type that is multiplied; D: the head's width, rounded up to a multiple of 16. */
 template <class T, int D>
 struct FlashShape {
   static constexpr int threads = flash_waves * gpu::wave;
-  static constexpr int stage = D * static_cast<int>(sizeof(T)) > 512 ? 32 : 64; /* keys; fits the LDS */
+  static constexpr int stage = sizeof(T) == 4 && D >= 128 ? 32 : 64; /* keys; fits the LDS, of D 128 twice */
   static constexpr int stages = tile_keys / stage;
   static constexpr int k_stride = D + 4; /* the padding turns a column of quads over all banks */
   static constexpr int quads = D / 4;
   static constexpr int k_runs = stage * quads / threads;
+  static constexpr int side_by_side = divisor(quads, threads); /* threads that fetch of one row of K at once */
+  static constexpr int turns = quads / side_by_side;           /* until the row is fetched */
   static constexpr int v_squares = (stage / 4 * quads + threads - 1) / threads;
+  static constexpr bool whole = stage / 4 * quads % threads == 0; /* every thread has all its squares */
   static constexpr int buffer = stage * k_stride;
-  static_assert(stage * quads % threads == 0, "every thread fetches as many runs of K as the others");
+  static_assert(stage * side_by_side % threads == 0, "every thread fetches as many runs of K as the others");
   static_assert(D * stage <= buffer, "V fits where K was");
   static_assert(buffer * static_cast<int>(sizeof(T)) <= 65536, "LDS of a CDNA compute unit");
 };
@@ -66,14 +74,26 @@ struct Stage {
   }
 };
 
+/* A thread's i-th run of K: its key and first dim. Few different dims a thread, and few different keys, because what is
+ * known of each is kept in registers. */
+template <class T, int D>
+struct KeyRun {
+  using Shape = FlashShape<T, D>;
+  int32_t key, dim;
+
+  GPU_FN explicit KeyRun(int i)
+      : key(i / Shape::turns * (Shape::threads / Shape::side_by_side) + gpu::thread() / Shape::side_by_side),
+        dim((i % Shape::turns * Shape::side_by_side + gpu::thread() % Shape::side_by_side) * 4) {}
+};
+
 template <class T, int D>
 GPU_FN void fetch_keys(Fetched<T, D>& fetched, const Stage& stage) {
   using Shape = FlashShape<T, D>;
   GPU_UNROLL for (int i = 0; i < Shape::k_runs; ++i) {
-    const int run = i * Shape::threads + gpu::thread();
-    const int64_t index = stage.index(run / Shape::quads);
-    fetched.run[i] = fetch_quad<T>(index < 0 ? nullptr : k_row(stage.p.cache, index), run % Shape::quads * 4,
-                                   stage.p.cache.dqk, stage.p.cache.dtype);
+    const KeyRun<T, D> run(i);
+    const int64_t index = stage.index(run.key);
+    fetched.run[i] = fetch_quad<T>(index < 0 ? nullptr : k_row(stage.p.cache, index), run.dim, stage.p.cache.dqk,
+                                   stage.p.cache.dtype);
   }
 }
 
@@ -81,9 +101,8 @@ template <class T, int D>
 GPU_FN void put_keys(T* buffer, const Fetched<T, D>& fetched) {
   using Shape = FlashShape<T, D>;
   GPU_UNROLL for (int i = 0; i < Shape::k_runs; ++i) {
-    const int run = i * Shape::threads + gpu::thread();
-    *reinterpret_cast<Quad<T>*>(buffer + run / Shape::quads * Shape::k_stride + run % Shape::quads * 4) =
-        fetched.run[i];
+    const KeyRun<T, D> run(i);
+    *reinterpret_cast<Quad<T>*>(buffer + run.key * Shape::k_stride + run.dim) = fetched.run[i];
   }
 }
 
@@ -94,7 +113,7 @@ GPU_FN void fetch_values(Fetched<T, D>& fetched, const Stage& stage) {
   GPU_UNROLL for (int i = 0; i < Shape::v_squares; ++i) {
     const int square = i * Shape::threads + gpu::thread(), key = square / Shape::quads * 4;
     GPU_UNROLL for (int j = 0; j < 4; ++j) {
-      const int64_t index = key < Shape::stage ? stage.index(key + j) : -1;
+      const int64_t index = Shape::whole || key < Shape::stage ? stage.index(key + j) : -1;
       fetched.run[4 * i + j] = fetch_quad<T>(index < 0 ? nullptr : v_row(stage.p.cache, index),
                                              square % Shape::quads * 4, stage.p.cache.dv, stage.p.cache.dtype);
     }
@@ -107,7 +126,7 @@ GPU_FN void put_values(T* buffer, const Fetched<T, D>& fetched) {
   GPU_UNROLL for (int i = 0; i < Shape::v_squares; ++i) {
     const int square = i * Shape::threads + gpu::thread(), key = square / Shape::quads * 4;
     const int dim = square % Shape::quads * 4;
-    if (key >= Shape::stage) continue;
+    if (!Shape::whole && key >= Shape::stage) continue;
     GPU_UNROLL for (int d = 0; d < 4; ++d) {
       Quad<T> quad;
       GPU_UNROLL for (int j = 0; j < 4; ++j) quad.x[j] = fetched.run[4 * i + j].x[d];

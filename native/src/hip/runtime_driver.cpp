@@ -3,7 +3,8 @@
  * functions. */
 #include <dlfcn.h>
 
-#include <cstdio>
+#include <array>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -11,18 +12,21 @@
 #include "errors.h"
 #include "runtime.h"
 
-extern "C" const char greta_kernels_image[]; /* code objects of all architectures, image.cpp */
+/* Code objects of all architectures, image.cpp. */
+extern "C" const char greta_kernels_image[], greta_combine_image[];
 
 namespace greta {
 namespace runtime {
 namespace {
 
+/* hipErrorNoDevice, hipErrorNoBinaryForGpu, hipErrorNotFound; CUDA's have the same numbers. */
+constexpr int no_device = 100, no_code = 209, not_found = 500;
 #ifdef GRETA_CUDA
-constexpr int wave = 32, no_device = 100;
+constexpr int wave = 32;
 constexpr const char* library_names[] = {"libcuda.so.1", "libcuda.so"};
 #define GRETA_NAME(hip, cuda) cuda
 #else
-constexpr int wave = 64, no_device = 100; /* hipErrorNoDevice */
+constexpr int wave = 64;
 constexpr const char* library_names[] = {"libamdhip64.so", "libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5"};
 #define GRETA_NAME(hip, cuda) hip
 #endif
@@ -69,15 +73,30 @@ bool look_up(void* library, F& function, const char* name, std::string& missing)
   return symbol != nullptr;
 }
 
-void open_runtime(Loaded& loaded) {
-  void* library = nullptr;
-  for (const char* name : library_names) {
-    library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
+/* One that the process has already, PyTorch's for instance, comes first: device memory of one runtime means nothing to
+ * another. Then the loader's own search, then ROCm's folder. */
+void* open_library() {
+  for (int flags : {RTLD_NOW | RTLD_NOLOAD, RTLD_NOW}) {
+    for (const char* name : library_names) {
+      if (void* library = dlopen(name, flags)) return library;
+    }
   }
+#ifndef GRETA_CUDA
+  const char* root = std::getenv("ROCM_PATH");
+  for (const std::string& folder : {std::string(root == nullptr ? "" : root), std::string("/opt/rocm")}) {
+    if (folder.empty()) continue;
+    if (void* library = dlopen((folder + "/lib/" + library_names[0]).c_str(), RTLD_NOW)) return library;
+  }
+#endif
+  return nullptr;
+}
+
+void open_runtime(Loaded& loaded) {
+  void* library = open_library();
   if (library == nullptr) {
-    loaded.missing = GRETA_NAME("no libamdhip64.so: ROCm's runtime is not installed, or not on LD_LIBRARY_PATH",
-                                "no libcuda.so.1: NVIDIA's driver is not installed");
+    loaded.missing =
+        GRETA_NAME("no libamdhip64.so: ROCm's runtime is neither on the loader's path nor in /opt/rocm/lib",
+                   "no libcuda.so.1: NVIDIA's driver is not installed");
     return;
   }
   Api& api = loaded.api;
@@ -157,15 +176,27 @@ void check(int error, const char* call, const char* file, int line) {
 #define GRETA_CHECK(call) check((call), #call, __FILE__, __LINE__)
 
 thread_local int current = 0;
+constexpr unsigned dynamic_lds = 0; /* of every launch: what a kernel shares, its code object says in full */
+
+constexpr const char* images[] = {greta_kernels_image, greta_combine_image};
+using Modules = std::array<void*, 2>;
 
 /* A device's kernels, loaded when the first is asked for. */
-void* module_of(int device) {
+const Modules& modules_of(int device) {
   static std::mutex mutex;
-  static std::vector<void*> modules(static_cast<size_t>(loaded().count), nullptr);
+  static std::vector<Modules> loaded_modules(static_cast<size_t>(loaded().count), Modules{});
   const std::lock_guard<std::mutex> lock(mutex);
-  void*& module = modules.at(static_cast<size_t>(device));
-  if (module == nullptr) GRETA_CHECK(api().load(&module, greta_kernels_image));
-  return module;
+  Modules& modules = loaded_modules.at(static_cast<size_t>(device));
+  for (size_t i = 0; i < modules.size(); ++i) {
+    if (modules[i] != nullptr) continue;
+    const int error = api().load(&modules[i], images[i]);
+    if (error == no_code) {
+      fail(GRETA_UNSUPPORTED,
+           "device: device %d is none of those that this library has kernels for, " GRETA_ARCHITECTURES, device);
+    }
+    check(error, GRETA_NAME("hipModuleLoadData", "cuModuleLoadData"), __FILE__, __LINE__);
+  }
+  return modules;
 }
 
 #ifndef GRETA_CUDA
@@ -258,15 +289,20 @@ void wait(Stream stream) {
 
 Function find(const char* kernel) {
   void* function = nullptr;
-  GRETA_CHECK(api().function(&function, module_of(current), kernel));
+  int error = not_found;
+  for (void* module : modules_of(current)) {
+    error = api().function(&function, module, kernel);
+    if (error != not_found) break;
+  }
+  check(error, kernel, __FILE__, __LINE__);
   return function;
 }
 
 void launch(Function function, Grid grid, int waves, const void* params, Stream stream) {
   void* arguments[] = {const_cast<void*>(params)};
   GRETA_CHECK(api().launch(const_cast<void*>(function), static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
-                           static_cast<unsigned>(grid.z), static_cast<unsigned>(waves * wave), 1, 1, 0, stream,
-                           arguments, nullptr));
+                           static_cast<unsigned>(grid.z), static_cast<unsigned>(waves * wave), 1, 1, dynamic_lds,
+                           stream, arguments, nullptr));
 }
 
 }  // namespace runtime
