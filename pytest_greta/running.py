@@ -164,8 +164,10 @@ def guarded(
 
 def _last_words(config: pytest.Config, settings: RunSettings, key: str, **values: object) -> str:
     said = texts.say(settings.lang, key, where=settings.where, nodeid=settings.nodeid, **values)
+    if settings_.is_worker(config):
+        return said
     results = config.stash[SO_FAR]() if SO_FAR in config.stash else ""
-    return f"{results}\n{said}" if results else said
+    return "\n".join(filter(None, (results, said, texts.say(settings.lang, "alone"))))
 
 
 def user_backends(config: pytest.Config) -> Backends:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greta.backends.base import BackendError, BackendMissing, Description, SessionConfig, Unsupported
+from pytest_greta.backends.forks import called
 from pytest_greta.backends.native_config import greta_config
 from pytest_greta.backends.native_description import OPTIONAL, description
 from pytest_greta.backends.native_library import Library
@@ -69,7 +70,7 @@ def open_library(ffi: Any, path: Path) -> Library:
         what = text("native.folder" if path.is_dir() else "native.no_library", path=path)
         raise BackendMissing("library", what, text("native.give_path"))
     try:
-        lib = ffi.dlopen(str(path.resolve()))
+        lib = called(path, "dlopen", ffi.dlopen, str(path.resolve()))
     except OSError as error:
         what = text("native.not_loaded", path=path, error=error)
         raise BackendMissing("library", what, text("native.not_loaded_mend")) from error
@@ -79,7 +80,7 @@ def open_library(ffi: Any, path: Path) -> Library:
     if missing:
         what = text("native.lacks", path=path, names=", ".join(missing))
         raise BackendMissing("library", what, text("native.lacks_mend"))
-    ours, theirs = ffi.integer_const("GRETA_ABI_VERSION"), lib.greta_abi_version()
+    ours, theirs = ffi.integer_const("GRETA_ABI_VERSION"), library.call("greta_abi_version")
     if ours != theirs:
         what = text("native.abi", path=path, theirs=theirs, ours=ours)
         raise BackendMissing("library", what, text("native.abi_mend"))
@@ -102,7 +103,7 @@ class NativeBackend:
         if "device_count" not in self._library.optional:
             return 1
         count = self._library.ffi.new("int32_t *")
-        self._library.check(self._library.lib.greta_device_count(count))
+        self._library.check(self._library.call("greta_device_count", count))
         return int(count[0])
 
     def open(self, config: SessionConfig) -> NativeSession:
@@ -126,7 +127,7 @@ class NativeBackend:
         except OverflowError as error:
             raise ValueError(f"a number of the configuration does not fit the ABI: {error}") from error
         handle = ffi.new("greta_session **")
-        self._library.check(self._library.lib.greta_open(c_config, handle))
+        self._library.check(self._library.call("greta_open", c_config, handle))
         if handle[0] == ffi.NULL:
             raise BackendError("GRETA_INTERNAL", text("native.no_session", path=self.path))
         return handle[0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_greta.backends.base import Array, BackendMissing, Batch, SessionConfig
 from pytest_greta.backends.native_library import Library
-from pytest_greta.backends.native_session import UNWRITTEN, NativeSession
+from pytest_greta.backends.native_session import UNWRITTEN, Held, NativeSession
 from pytest_greta.dtypes import DType
 from pytest_greta.texts import text
 
@@ -112,18 +112,18 @@ class DeviceSession(NativeSession):
         self._kept.clear()
 
     def _tensor(
-        self, name: str, array: Any, shape: tuple[int, ...], dtype: DType, keep: list[Any], writable: bool = False
+        self, name: str, array: Any, shape: tuple[int, ...], dtype: DType, held: Held, writable: bool = False
     ) -> Any:
         """As in host memory; or a view of a tensor of the device, with its own strides."""
         if isinstance(array, np.ndarray):
-            return super()._tensor(name, array, shape, dtype, keep, writable)
+            return super()._tensor(name, array, shape, dtype, held, writable)
         own = self._view(name, array, shape, dtype)
         self._kept.append(own)
         tensor = self._ffi.new("greta_tensor *")
         tensor.data = self._ffi.cast("void *", own.data_ptr())
         tensor.dtype = dtype.abi
         tensor.token_stride, tensor.head_stride = own.stride(0), own.stride(1)
-        keep.append(tensor)
+        held.alive.append(tensor)
         return tensor
 
     def _view(self, name: str, array: Any, shape: tuple[int, ...], dtype: DType) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greta.backends.base import BackendError, BackendMissing, Unsupported
+from pytest_greta.backends.forks import called
 from pytest_greta.backends.native_description import OPTIONAL
 from pytest_greta.texts import join, text
 
@@ -39,6 +40,10 @@ class Library:
             return False
         return True
 
+    def call(self, name: str, *args: Any) -> Any:
+        """What the function returns. Raises ``BackendError`` where it forked."""
+        return called(self.path, name, getattr(self.lib, name), *args)
+
     def check(self, status: int) -> None:
         """Raises what a status means, in the library's own words; ``BackendMissing`` where the device is not here."""
         if status == 0:
@@ -46,7 +51,7 @@ class Library:
         name = STATUS[status] if 0 <= status < len(STATUS) else f"status {status}"
         message = ""
         if self.exports("greta_last_error"):
-            words = self.lib.greta_last_error()
+            words = self.call("greta_last_error")
             message = "" if words == self.ffi.NULL else self.ffi.string(words).decode(errors="replace")
         if name == "GRETA_UNSUPPORTED":
             feature = re.match(r"([a-z0-9_]+): ", message)
@@ -58,7 +63,7 @@ class Library:
 
     def describe(self) -> dict[str, Any]:
         """The parsed object; ``BackendError`` where there is none."""
-        said = self.lib.greta_describe()
+        said = self.call("greta_describe")
         if said == self.ffi.NULL:
             raise BackendError("GRETA_INTERNAL", text("describe.null", path=self.path))
         try:

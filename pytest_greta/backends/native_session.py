@@ -47,15 +47,16 @@ class NativeSession:
 
     def close(self) -> None:
         if self._handle is not None:
-            self._ffi.release(self._handle)
-            self._handle = None
+            handle, self._handle = self._handle, None
+            self._ffi.gc(handle, None)
+            self._library.call("greta_close", handle)
 
     def attend(
         self, layer: int, phase: Phase, batch: Batch, q: Array, k_new: Array | None = None, v_new: Array | None = None
     ) -> tuple[Array, NDArray[np.float32] | None]:
         c = self.config
-        keep: list[Any] = []
-        query = self._tensor("q", q, (batch.n_tokens, c.n_heads, c.head_dim_qk), self._act, keep)
+        held = Held()
+        query = self._tensor("q", q, (batch.n_tokens, c.n_heads, c.head_dim_qk), self._act, held)
         new = [
             self._ffi.NULL
             if rows is None
@@ -65,7 +66,7 @@ class NativeSession:
                 rows,
                 (len(rows), c.n_kv_heads, dim),
                 self._kv if rows.dtype == self._kv.numpy else self._act,
-                keep,
+                held,
             )
             for name, rows, dim in (("k_new", k_new, c.head_dim_qk), ("v_new", v_new, c.head_dim_v))
         ]
@@ -74,14 +75,13 @@ class NativeSession:
             "attend",
             layer,
             PHASES.index(phase),
-            self._batch(batch, keep),
+            self._batch(batch, held),
             query,
             *new,
-            self._tensor("out", out, out.shape, self._act, keep),
-            self._tensor("lse", lse, lse.shape, DTYPES["f32"], keep),
+            self._tensor("out", out, out.shape, self._act, held, writable=True),
+            self._tensor("lse", lse, lse.shape, DTYPES["f32"], held, writable=True),
         )
-        self.sync()
-        self._home(out, lse)
+        self._finish("attend", held, out, lse)
         return out, None if self._unwritten(lse) else lse[:, :, 0]
 
     def _results(self, batch: Batch, q: Array) -> tuple[Array, Array]:  # noqa: ARG002
@@ -95,21 +95,19 @@ class NativeSession:
 
     def rope(self, layer: int, phase: Phase, batch: Batch, q: Array, k: Array) -> None:
         c = self.config
-        keep: list[Any] = []
-        query = self._tensor("q", q, (batch.n_tokens, c.n_heads, c.head_dim_qk), self._act, keep, writable=True)
-        key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, keep, writable=True)
-        self._call("rope", layer, PHASES.index(phase), self._batch(batch, keep), query, key)
-        self.sync()
-        self._home(q, k)
+        held = Held()
+        query = self._tensor("q", q, (batch.n_tokens, c.n_heads, c.head_dim_qk), self._act, held, writable=True)
+        key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, held, writable=True)
+        self._call("rope", layer, PHASES.index(phase), self._batch(batch, held), query, key)
+        self._finish("rope", held, q, k)
 
     def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
         c = self.config
-        keep: list[Any] = []
-        key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, keep)
-        value = self._tensor("v", v, (batch.n_tokens, c.n_kv_heads, c.head_dim_v), self._act, keep)
-        self._call("kv_write", layer, self._batch(batch, keep), key, value)
-        self.sync()
-        self._home()
+        held = Held()
+        key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, held)
+        value = self._tensor("v", v, (batch.n_tokens, c.n_kv_heads, c.head_dim_v), self._act, held)
+        self._call("kv_write", layer, self._batch(batch, held), key, value)
+        self._finish("kv_write", held)
 
     def kv_read(self, layer: int, seq: int, start: int, count: int) -> tuple[Array, Array]:
         c = self.config
@@ -126,9 +124,11 @@ class NativeSession:
         c = self.config
         _check("k", k, (len(k), c.n_kv_heads, c.head_dim_qk), self._kv)
         _check("v", v, (len(k), c.n_kv_heads, c.head_dim_v), self._kv)
+        held = Held()
+        held.input("k", k)
+        held.input("v", v)
         self._call("kv_load", layer, seq, start, len(k), self._buffer(k), self._buffer(v))
-        self.sync()
-        self._home()
+        self._finish("kv_load", held)
 
     def kv_trim(self, seq: int, length: int) -> None:
         self._call("kv_trim", seq, length)
@@ -162,7 +162,16 @@ class NativeSession:
             raise BackendError("GRETA_INVALID_ARGUMENT", text("native.closed", name=name))
         if name in OPTIONAL and name not in self._library.optional:
             raise Unsupported(name, text("native.not_exported", name=name, path=self._library.path))
-        self._library.check(getattr(self._lib, f"greta_{name}")(self._handle, *args))
+        self._library.check(self._library.call(f"greta_{name}", self._handle, *args))
+
+    def _finish(self, name: str, held: Held, *outputs: Array) -> None:
+        """Waits, brings the outputs home, and looks whether the inputs are what they were: a later stage, or another
+        path, may read them too."""
+        self.sync()
+        self._home(*outputs)
+        if argument := held.changed():
+            what = text("native.scribbled", name=f"greta_{name}", path=self._library.path, argument=argument)
+            raise BackendError("GRETA_INTERNAL", what)
 
     def _tensor(
         self,
@@ -170,7 +179,7 @@ class NativeSession:
         array: Array,
         shape: tuple[int, ...],
         dtype: DType,
-        keep: list[Any],
+        held: Held,
         writable: bool = False,
     ) -> Any:
         _check(name, array, shape, dtype)
@@ -181,7 +190,9 @@ class NativeSession:
         tensor.dtype = dtype.abi
         tensor.token_stride = shape[1] * shape[2]
         tensor.head_stride = shape[2]
-        keep += [tensor, array]
+        held.alive += [tensor, array]
+        if not writable:
+            held.input(name, array)
         return tensor
 
     def _buffer(self, array: Array) -> Any:
@@ -195,7 +206,7 @@ class NativeSession:
     def _home(self, *arrays: Array) -> None:
         """A call is over: brings what the library wrote into these arrays, where it wrote elsewhere."""
 
-    def _batch(self, batch: Batch, keep: list[Any]) -> Any:
+    def _batch(self, batch: Batch, held: Held) -> Any:
         c, n_seqs = self.config, batch.n_seqs
         expected = {
             "cu_q": (n_seqs + 1,),
@@ -215,11 +226,26 @@ class NativeSession:
                 continue
             _check(f"batch.{name}", array, shape, None)
             setattr(b, name, self._ffi.cast("int32_t *", self._address(array)))
-            keep.append(array)
+            held.input(f"batch.{name}", array)
         b.max_q_len = int(np.diff(batch.cu_q).max(initial=0))
         b.max_kv_len = int(batch.kv_len.max(initial=0))
-        keep.append(b)
+        held.alive.append(b)
         return b
+
+
+class Held:
+    """What the arguments of one call point at, and what its inputs held before it."""
+
+    def __init__(self) -> None:
+        self.alive: list[Any] = []
+        self._inputs: list[tuple[str, Array, bytes]] = []
+
+    def input(self, name: str, array: Array) -> None:
+        self._inputs.append((name, array, array.tobytes()))
+
+    def changed(self) -> str:
+        """The name of an input that is no longer what it was, or ""."""
+        return next((name for name, array, before in self._inputs if array.tobytes() != before), "")
 
 
 def _check(name: str, array: Array, shape: tuple[int, ...], dtype: DType | None) -> None:

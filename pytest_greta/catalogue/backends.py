@@ -182,6 +182,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path} is no faulty twin: it has no greta_fault_set",
         "{path} no es una gemela defectuosa: no tiene greta_fault_set",
     ),
+    "native.forked": (
+        "{name} of {path} forked: a library must not, its copy would run on as a second pytest (the copy was ended)",
+        "{name} de {path} hizo fork: una biblioteca no debe, su copia seguiría como un segundo pytest (se terminó la "
+        "copia)",
+    ),
+    "native.scribbled": (
+        "{name} of {path} wrote into {argument}, which is an input; nothing of this run can be believed",
+        "{name} de {path} escribió en {argument}, que es una entrada; nada de esta corrida es creíble",
+    ),
     "native.no_reason": ("the library gives no reason", "la biblioteca no da un motivo"),
     "native.no_device_mend": (
         "greta doctor shows devices, drivers and masks",

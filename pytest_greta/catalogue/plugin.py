@@ -48,6 +48,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{where}: {nodeid} called exit(); a library must not: this process is ended with exit code 70",
         "{where}: {nodeid} llamó a exit(); una biblioteca no debe: se termina este proceso con código de salida 70",
     ),
+    "alone": (
+        "what came after it was not run; with pytest -n 1 the cases have a process of their own, and one alone is lost",
+        "lo que seguía no se ejecutó; con pytest -n 1 los casos tienen un proceso propio, y solo se pierde uno",
+    ),
     "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
     "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
     "not_reached": ("the run ended before this case did", "la ejecución terminó antes que este caso"),
