@@ -30,6 +30,9 @@ from pytest_greta.verdict import Canary
 TOKENS = 12
 """Of the canary's prompt: 11 rows in the cache and one decoded. Enough for every fault to move something."""
 
+LARGEST_PAGE = 64
+"""Rows a page up to which the prompt is made as long as it takes to have two pages."""
+
 
 @dataclass(frozen=True)
 class Planting:
@@ -59,6 +62,10 @@ PLANTINGS = (
 """Of each part that a verdict speaks of, one: weights, RoPE, the cache's addressing, one bit of it, lengths, the heads'
 map."""
 
+PAGED = Planting(Inject("page_addr", "decode"), ATTENTION_STAGES)
+"""A wrong page, where there is more than one: by the harness in the table that it hands over, so that it is no fault
+of the kernel here."""
+
 _KNOWN: dict[Any, tuple[Canary, ...]] = {}
 """What ``auto`` has found in this process, by library, dtype and model."""
 
@@ -69,7 +76,8 @@ def canaries(
     setting: str,
     wrong: Iterable[str] = (),
 ) -> tuple[Canary, ...]:
-    """What became of each of ``PLANTINGS``; for ``auto`` once for a library, dtype and model of this process.
+    """What became of each of ``PLANTINGS``, and of ``PAGED`` in a paged cache; for ``auto`` once for a library, dtype
+    and model of this process, and once more with pages.
 
     ``plan``: the case's, of which tokens, ways and layers are replaced. ``wrong``: stages at which the case's own run
     is wrong already, which say nothing here.
@@ -78,21 +86,24 @@ def canaries(
         return _all(engine, plan, frozenset(wrong))
     # what was found beside a case that is wrong itself shows less: a sound case does not lean on it
     heard = frozenset(wrong)
-    key = (*engine.identity, plan.act_dtype, engine.source.name, engine.source.origin, heard)
+    key = (*engine.identity, plan.act_dtype, engine.source.name, engine.source.origin, plan.page_size > 0, heard)
     if key not in _KNOWN:
         _KNOWN[key] = _all(engine, plan, heard)
     return _KNOWN[key]
 
 
-def rounds(config: ModelConfig, same_type: bool = True) -> tuple[list[list[tuple[Planting, int]]], list[Canary]]:
+def rounds(
+    config: ModelConfig, same_type: bool = True, pages: bool = False
+) -> tuple[list[list[tuple[Planting, int]]], list[Canary]]:
     """The runs, each of faults with their layers, no layer twice in a run; and the faults that fit no layer.
 
-    Layers are spread over the model's depth.
+    Layers are spread over the model's depth. ``pages``: there is more than one.
     """
     runs: list[dict[int, Planting]] = []
     skipped = []
-    for index, planting in enumerate(PLANTINGS):
-        start = index * config.n_layers // len(PLANTINGS)
+    plantings = (*PLANTINGS, PAGED) if pages else PLANTINGS
+    for index, planting in enumerate(plantings):
+        start = index * config.n_layers // len(plantings)
         layers = [(start + i) % config.n_layers for i in range(config.n_layers)]
         fitting = [i for i in layers if planting.fits(config, i, same_type)]
         if not fitting:
@@ -106,7 +117,11 @@ def rounds(config: ModelConfig, same_type: bool = True) -> tuple[list[list[tuple
 
 
 def _all(engine: Engine, plan: RunPlan, wrong: frozenset[str]) -> tuple[Canary, ...]:
-    runs, found = rounds(engine.source.config, plan.act_dtype == plan.kv_dtype)
+    library = engine.descriptions["decode"]
+    # a stateless library sees no table: the engine keeps the cache
+    paged = plan.page_size > 0 and "paged" in library.features and library.kv != "stateless"
+    pages = paged and plan.page_size < _length(engine, plan)
+    runs, found = rounds(engine.source.config, plan.act_dtype == plan.kv_dtype, pages)
     for planted in runs:
         try:
             found += _run(engine, plan, wrong, planted)
@@ -119,6 +134,11 @@ def _all(engine: Engine, plan: RunPlan, wrong: frozenset[str]) -> tuple[Canary, 
     return tuple(found)
 
 
+def _length(engine: Engine, plan: RunPlan) -> int:
+    wanted = max(TOKENS, plan.page_size + 2) if plan.page_size <= LARGEST_PAGE else TOKENS
+    return min(wanted, engine.source.config.context)
+
+
 def _refused(planting: Planting, layer: int, why: str) -> Canary:
     """A library sees nothing of a fault of weights: where it refuses that run it refuses a sound one."""
     if plants_weights(planting.fault):
@@ -129,10 +149,9 @@ def _refused(planting: Planting, layer: int, why: str) -> Canary:
 def _run(engine: Engine, plan: RunPlan, wrong: frozenset[str], planted: Sequence[tuple[Planting, int]]) -> list[Canary]:
     source = engine.source
     layers = tuple(sorted(layer for _, layer in planted))
-    count = min(TOKENS, source.config.context)
     own = replace(
         plan,
-        tokens=source.random_tokens((plan.seed, 4), count),
+        tokens=source.random_tokens((plan.seed, 4), _length(engine, plan)),
         steps=1,
         layers=layers,
         context=0,

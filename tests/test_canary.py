@@ -96,6 +96,39 @@ def test_the_faults_are_the_harness_s_own_so_that_any_library_can_have_them():
     assert {planted_in(p.fault) for p in canary.PLANTINGS} <= {"argument", "weights"}
 
 
+@pytest.mark.parametrize("page_size", [4, 16, 64])
+def test_a_wrong_page_is_found_where_there_is_more_than_one(source, page_size):
+    verdict = judge(source, page_size=page_size)
+    assert verdict.status == "PASS"
+    (wrong_page,) = (c for c in verdict.evidence.canaries if c.fault == "page_addr")
+    assert (wrong_page.outcome, wrong_page.phase) == ("found", "decode")
+    assert wrong_page.said in wrong_page.stage.split(" / ")
+    assert {c.outcome for c in verdict.evidence.canaries} == {"found"}
+
+
+@pytest.mark.parametrize(("backend", "page_size"), [("cpu", 0), ("cpu", 128), ("numpy", 4)])
+def test_no_wrong_page_is_planted_where_there_is_none(source, backend, page_size):
+    """No pages, one page, and a library to which the engine hands the rows themselves."""
+    verdict = judge(source, backend, page_size=page_size)
+    assert verdict.status == "PASS"
+    assert "page_addr" not in [c.fault for c in verdict.evidence.canaries]
+
+
+def test_a_library_that_ignores_its_page_table_is_not_believed(source):
+    """It finds the pages by itself, from the table of the prefill: another table changes nothing."""
+    tables = {}
+
+    def attend(inner, layer, phase, batch, q):
+        known = tables.setdefault((id(inner), layer), batch.block_table)
+        return inner.attend(layer, phase, replace(batch, block_table=known), q)
+
+    assert judge(source, Wrapped(attend).pair(), "off", page_size=4).status == "PASS"
+    verdict = judge(source, Wrapped(attend).pair(), page_size=4)
+    assert (verdict.status, verdict.reason) == ("INCONCLUSIVE", "canary_missed")
+    (breach,) = verdict.evidence.breaches
+    assert breach.values["fault"] == "page_addr"
+
+
 def test_a_library_that_ignores_its_lengths_is_not_believed(source):
     """It takes the number of keys from the slots, so a wrong length changes nothing: the fault cannot be found."""
 
@@ -260,7 +293,8 @@ def test_auto_plants_once_for_a_library_dtype_and_model(source):
     alone = opened("off")
     assert opened("auto") == 2 * alone
     assert opened("auto") == alone
-    assert opened("auto", page_size=16) == alone
+    assert opened("auto", page_size=16) > alone, "a paged cache has a fault more"
+    assert opened("auto", page_size=4) == alone
     assert opened("auto", act_dtype="bf16", kv_dtype="bf16") == 2 * alone
     assert opened("on") == 2 * alone
     assert judge(source, backend.pair(), "auto").evidence.canary == "planted"

@@ -309,7 +309,7 @@ class _Run:
                 continue
             if plants_weights(fault):
                 weights = planted[fault] = PlantedWeights(weights, fault, config)
-            elif plants_session(fault):
+            elif plants_session(fault) or fault in plan.canary:
                 target = planted[fault] = PlantedSession(target, fault, config)
         new_decoder = self._engine_plant.decoder if self._engine_plant else Decoder
         decoder = new_decoder(config, weights, target, self.act, plan.gemm, tracer)

@@ -37,7 +37,7 @@ def plants_weights(fault: Inject) -> bool:
 
 class PlantedSession:
     """An ``AttentionSession`` that spoils one argument on its way in. Which calls: those of ``fault.layer`` (None:
-    all)."""
+    all). ``page_addr``, otherwise the kernel's, is the table's here: the canary's, which must do on any library."""
 
     def __init__(self, inner: AttentionSession, fault: Inject, model: ModelConfig) -> None:
         self._inner, self._fault, self._model = inner, fault, model
@@ -68,6 +68,9 @@ class PlantedSession:
         if self._hits("kv_len", layer):
             kv_len = (batch.kv_len + np.int32(self._magnitude)).astype(np.int32)
             batch = replace(batch, kv_len=self._planted(batch.kv_len, kv_len))
+        elif self._hits("page_addr", layer) and batch.block_table is not None:
+            moved = np.roll(batch.block_table, int(self._magnitude), axis=1)
+            batch = replace(batch, block_table=self._planted(batch.block_table, moved))
         elif self._hits("qk_scale", layer):
             heads = slice(None) if self._fault.head is None else slice(self._fault.head, self._fault.head + 1)
             scaled = q.copy()
