@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,15 @@ def sum_tiers(k: int | NDArray[Any], numerics: Numerics) -> Tiers:
 
     ``k`` may be an array. The second tier is inf where k u reaches 1: nothing is certain then.
     """
+    return _sum_tiers(k, numerics) if isinstance(k, np.ndarray) else _tiers_of(k, numerics)
+
+
+@lru_cache
+def _tiers_of(k: int, numerics: Numerics) -> Tiers:
+    return _sum_tiers(k, numerics)
+
+
+def _sum_tiers(k: int | NDArray[Any], numerics: Numerics) -> Tiers:
     terms = np.asarray(k, dtype=np.float64)
     u = 2.0**-numerics.acc_bits
     first = C * np.sqrt(terms)

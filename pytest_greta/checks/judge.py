@@ -75,7 +75,9 @@ class _Rows:
         if top.max(initial=0.0) == np.inf:  # rho alone cannot rank elements whose rho is inf: the error does
             ranks = np.where(ranks == top[:, None], np.where(np.isinf(ranks), _flat(e), 0.0), -1.0)
             index = ranks.argmax(axis=1)
-        worst = np.stack([_flat(x)[each, index] for x in (y, stored, e, bound)], dtype=np.float64, casting="unsafe")
+        worst = np.empty((4, len(rho)))
+        for of_one, values in zip(worst, (y, stored, e, bound), strict=True):
+            of_one[:] = _flat(values)[each, index]
         most, sums = np.zeros((4, len(rho))), np.full((2, len(rho)), np.nan)
         most[:2], most[2] = top, np.nan
         return cls(most, sums, index, worst, rho > 1.0)

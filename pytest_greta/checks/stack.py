@@ -36,12 +36,15 @@ def stack(found: Sequence[Gathered]) -> Stack:
     count = 0
     for part in found:
         first = kept[0] if kept and part.path == "prefix" and kept[0].path == "full" else None
-        at, new = _shared(part, first) if first else (np.empty(len(part.positions), np.intp), part.positions >= 0)
-        at[new] = np.arange(count, count + int(new.sum()))
-        groups.append(Group(part.path, part.positions, at))
-        if new.any():
+        at, new = _shared(part, first) if first else (None, None)
+        if at is None or new is None:
+            kept.append(part)
+            at = np.arange(count, count + len(part.positions))
+        elif new.any():
             kept.append(part if new.all() else part.rows(new))
-            count += len(kept[-1].positions)
+            at[new] = np.arange(count, count + len(kept[-1].positions))
+        groups.append(Group(part.path, part.positions, at))
+        count = sum(len(k.positions) for k in kept)
     inputs = tuple(concatenated([f.inputs[i] for f in kept]) for i in range(len(kept[0].inputs)))
     stored = concatenated([f.stored for f in kept])
     return Stack(inputs, stored, tuple(groups), tuple((f.path, f.positions) for f in kept))
