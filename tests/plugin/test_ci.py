@@ -11,6 +11,7 @@ from greta_project import Project, case
 
 from pytest_greta.report import github
 from pytest_greta.report.gitlab import code_quality
+from tests.support import results as samples
 from tests.support.results import result as probe_result
 
 
@@ -160,3 +161,17 @@ def test_two_probes_of_one_test_are_two_issues() -> None:
     results = [probe_result(case=case, nodeid="test_x.py::test", outcome="failed") for case in ("test", "test.1")]
     found = json.loads(code_quality(results, "en", Path(), None))
     assert len({issue["fingerprint"] for issue in found}) == 2
+
+
+@pytest.mark.parametrize("name", samples.HOSTILE, ids=range(len(samples.HOSTILE)))
+def test_hostile_ids_end_no_command_and_open_no_tag(name: str) -> None:
+    results = [samples.mismatch(name, where=f"{name}:3", nodeid=name)]
+    for command in github.commands(results, "en", Path(), None):
+        assert command.startswith("::error ")
+        assert command.isprintable()
+        assert command.count("::") == 2 or "::" in name
+    shown = github.step_summary(results, "both")
+    assert "<script>" not in re.sub(r"(?<![`\\])(`+)(?!`).*?(?<!`)\1(?!`)", "", shown, flags=re.DOTALL), "but in code"
+    assert all(c.isprintable() for c in shown.replace("\n", ""))
+    (issue,) = json.loads(code_quality(results, "both", Path(), None))
+    assert all(value.isprintable() for value in (issue["description"], issue["location"]["path"]))
