@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,20 @@ def test_it_is_said_in_both_languages_and_wherever_a_failure_is(made: Project, m
         assert "o_proj" in file.read_text(), file
     assert [issue["severity"] for issue in json.loads(gitlab.read_text())] == ["critical"]
     assert '<property name="finding" value="DRIFT_REGRESSION"' in (made.path / "j.xml").read_text()
+
+
+def test_it_stays_what_it_is_in_a_merged_run(made: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRETA_TEST_RHO", "0.75")
+    made.run(*MADE, "--greta-artifacts=out", "-k", "rho")
+    made.run(*MADE, "--greta-artifacts=more", "-k", "ok")
+    merged = made.pytester.run(
+        *(sys.executable, "-m", "pytest_greta.cli", "report", "--merge", "out", "more"),
+        *("--output", "whole", "--lang", "en"),
+    )
+    assert merged.ret == 1
+    merged.stdout.fnmatch_lines(["baseline: 2 probes compared, 1 worse, 0 better"])
+    row = made.written(made.path / "whole")["rho_1::kv_aligned"]
+    assert (row["verdict"]["finding"], row["baseline"]["state"]) == ("DRIFT_REGRESSION", "worse")
 
 
 def test_a_case_may_expect_it(made: Project, monkeypatch: pytest.MonkeyPatch) -> None:
