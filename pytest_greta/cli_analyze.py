@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,38 +119,31 @@ def _judge(
     from pytest_greta.analysis import failed_file, judge_file
     from pytest_greta.lineage.folder import judge_folders
     from pytest_greta.lineage.logits import judge_run, runs
-    from pytest_greta.trace.reading import read_trace
+    from pytest_greta.trace.reading import read_trace, recorded_mode
     from pytest_greta.trace.sidecar import TraceError, sidecar_of
     from pytest_greta.verdict import Breach
 
     results: list[ProbeResult] = []
-    files: list[TraceFile] = []
-    for path in sorted({path for pattern in PATTERNS for path in folder.rglob(pattern)} - set(lineage)):
+    paths = sorted({path for pattern in PATTERNS for path in folder.rglob(pattern)} - set(lineage))
+    chosen = [path for path in paths if recorded_mode(path) in (mode, None)]
+    chosen = chosen or paths  # those of the other mode: both modes run alike
+    for path in chosen:
+        below = path.parent.relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        where = path.name
         try:
-            files.append(read_trace(path))
+            found = read_trace(path)
+            where = sidecar_of(path).name
+            result = judge_file(found, mode, _arrays(found), source)
+            results.append(replace(result, case=prefix + result.case))
         except TraceError as error:
-            results.append(
-                failed_file(path.name, mode, Breach("unreadable", {"where": path.name, "error": str(error)}))
-            )
-    chosen = _of_mode(files, mode)
-    for found in chosen:
-        try:
-            results.append(judge_file(found, mode, _arrays(found), source))
-        except TraceError as error:
-            where = sidecar_of(found.path).name
-            breach = Breach("unreadable", {"where": where, "error": str(error)})
-            results.append(failed_file(found.path.name, mode, breach))
+            breach = Breach("unreadable", {"where": prefix + where, "error": str(error)})
+            results.append(failed_file(prefix + path.name, mode, breach))
     old, remarks = judge_folders(lineage, folder, mode, folder.resolve().name)
     results += [*old, *(judge_run(run, folder, mode, folder.resolve().name) for run in runs(folder))]
     if not results:
         results.append(failed_file(folder.name or str(folder), mode, Breach("no_records", {"path": str(folder)})))
-    return results, len(files) - len(chosen), remarks
-
-
-def _of_mode(files: list[TraceFile], mode: str) -> list[TraceFile]:
-    """Traces recorded in ``mode``; where there are none, those of the other: both modes run alike."""
-    chosen = [f for f in files if f.header.get("mode", mode) == mode]
-    return chosen or files
+    return results, len(paths) - len(chosen), remarks
 
 
 def _arrays(found: TraceFile) -> Any:

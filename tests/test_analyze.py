@@ -647,4 +647,4 @@ def test_packed_traces_in_subfolders_are_read_as_they_are(tmp_path, runs, capsys
     path.with_suffix(".safetensors").rename(below / path.with_suffix(".safetensors").name)
     path.unlink()
     assert analyze(path, "kv_aligned") == 0
-    assert "p0" in capsys.readouterr().out
+    assert "earlier/p0" in capsys.readouterr().out

@@ -81,6 +81,17 @@ def read_trace(path: Path) -> TraceFile:
     return found
 
 
+def recorded_mode(path: Path) -> str | None:
+    """Of a trace's header, its first record; None where that does not say."""
+    for _, line in lines(path):
+        try:
+            record = None if isinstance(line, Breach) else orjson.loads(line)
+        except ValueError:
+            record = None
+        return record.get("mode") if isinstance(record, dict) and record.get("event") == "trace_header" else None
+    return None
+
+
 def _take(found: TraceFile, record: dict[str, Any], line: int, count: int) -> bool:
     """File one record; True for the last. Raises ``ValueError``, ``KeyError``, ``TypeError`` for a wrong one."""
     event = record.get("event")
