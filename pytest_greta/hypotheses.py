@@ -48,10 +48,11 @@ class StageGain:
 
 @dataclass(frozen=True)
 class RunTest:
-    """H0 / H1 over a whole run; probes with an injected fault and expected as_designed mismatches do not reject."""
+    """H0 / H1 over a whole run; probes with an injected fault and expected as_designed mismatches do not count."""
 
-    state: Literal["H0", "H1", "p", "none", "open"]
-    """``p``: no case is a mismatch, and p alone rejects. ``none``: probes were judged, and all have a fault."""
+    state: Literal["H0", "H1", "p", "none", "bytes", "open"]
+    """``p``: no case is a mismatch, and p alone rejects. ``none``: probes were judged, and all have a fault. ``bytes``:
+    bytes differ, in as_designed alone, which cannot tell why."""
     judged: int
     rejecting: tuple[ProbeResult, ...]
     faults: int
@@ -63,23 +64,25 @@ class RunTest:
 
 
 def over_run(results: Sequence[ProbeResult]) -> RunTest:
-    judged = [r for r in results if r.verdict is not None and not r.fault and r.verdict.status != INCONCLUSIVE]
-    rejecting = tuple(
-        r
-        for r in pick.worst_first(judged)
-        if r.verdict
-        and r.verdict.status == KV_MISMATCH
-        and not (r.mode == "as_designed" and r.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH)
-    )
+    concluding = [r for r in results if r.verdict is not None and not r.fault and r.verdict.status != INCONCLUSIVE]
+    judged = [r for r in concluding if not _bytes_differ(r)]
+    rejecting = tuple(r for r in pick.worst_first(judged) if r.verdict and r.verdict.status == KV_MISMATCH)
     probes = [r for r in results if r.verdict is not None]
     planted = [r for r in probes if r.fault]
     concluded = any(r.verdict.status != INCONCLUSIVE for r in planted if r.verdict)
     only_faults = concluded and len(planted) == len(probes)
     p, elements = _joined(r.digest.odds for r in judged)
-    state: Literal["H0", "H1", "p", "none", "open"] = "none" if only_faults else "open"
+    state: Literal["H0", "H1", "p", "none", "bytes", "open"]
+    state = "bytes" if concluding else "none" if only_faults else "open"
     if judged:
         state = "H1" if rejecting else "p" if p is not None and p < P_REJECTS else "H0"
     return RunTest(state, len(judged), rejecting, len(planted), p, elements, gains(judged))
+
+
+def _bytes_differ(result: ProbeResult) -> bool:
+    """An expected mismatch of as_designed: drift travels there, and so does a bug's, so that it says nothing of H0."""
+    scenario = result.verdict.scenario if result.verdict else None
+    return result.mode == "as_designed" and scenario == ATTENTION_COMPUTATION_MISMATCH
 
 
 def p_of(checks: Iterable[StageCheck]) -> tuple[float | None, int]:

@@ -134,6 +134,13 @@ def test_a_real_mismatch_rejects():
     assert over_run([*results, replace(wrong, fault="gain")]).state == "H0", "nor does a planted fault"
 
 
+def test_bytes_that_differ_are_no_evidence_for_h0():
+    """as_designed expects a mismatch, of drift or of a library that is wrong: it says nothing of either."""
+    bytes_alone = over_run([samples.as_designed()])
+    assert (bytes_alone.state, bytes_alone.judged) == ("bytes", 0)
+    assert over_run([samples.as_designed(), linear(1)]).judged == 1
+
+
 # -- the gain sign test ------------------------------------------------------------------------------------------------
 
 

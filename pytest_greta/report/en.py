@@ -122,6 +122,7 @@ CATALOGUE: dict[str, str] = {
     ),
     "hypothesis.open": "H0 / H1 open: nothing could be concluded",
     "hypothesis.none": "no probe counts for H0 / H1: all have an injected fault",
+    "hypothesis.bytes": "H0 / H1 open: bytes differ, and as_designed cannot tell why; kv_aligned can",
     "hypothesis.faults": "probes with an injected fault do not count for H0 / H1",
     "hypothesis.p_value": "p under H0: {p}, over {elements} elements with a statistical bound",
     "hypothesis.even": "gain sign test: no stage leans (smallest p {p}, after Holm over {stages} stages)",
@@ -579,6 +580,9 @@ CATALOGUE: dict[str, str] = {
         "rho."
     ),
     "report.conclusion.none": "Every probe has an injected fault: none counts for H0 / H1.",
+    "report.conclusion.bytes": (
+        "Whether the difference is rounding or a bug was not judged: run the cases in kv_aligned."
+    ),
     "report.conclusion.open": "No probe reached a conclusion; the reasons are in section 3.",
     "report.conclusion.inconclusive": "Inconclusive probes: {count}; they say neither pass nor fail.",
     "recommend.ALIGNED": "ALIGNED ({count}): nothing to do; keep the case as a guard.",

@@ -126,6 +126,7 @@ CATALOGUE: dict[str, str] = {
     ),
     "hypothesis.open": "H0 / H1 sin decidir: no se pudo concluir nada",
     "hypothesis.none": "ninguna sonda cuenta para H0 / H1: todas tienen un fallo inyectado",
+    "hypothesis.bytes": "H0 / H1 sin decidir: los bytes difieren y as_designed no puede decir por qué; kv_aligned sí",
     "hypothesis.faults": "las sondas con un fallo inyectado no cuentan para H0 / H1",
     "hypothesis.p_value": "p bajo H0: {p}, sobre {elements} elementos con cota estadística",
     "hypothesis.even": (
@@ -605,6 +606,9 @@ CATALOGUE: dict[str, str] = {
         "mayor rho."
     ),
     "report.conclusion.none": "Todas las sondas tienen un fallo inyectado: ninguna cuenta para H0 / H1.",
+    "report.conclusion.bytes": (
+        "No se juzgó si la diferencia es redondeo o un error: ejecute los casos en kv_aligned."
+    ),
     "report.conclusion.open": "Ninguna sonda llegó a una conclusión; los motivos están en la sección 3.",
     "report.conclusion.inconclusive": "Sondas no concluyentes: {count}; no dicen ni que pasa ni que falla.",
     "recommend.ALIGNED": "ALIGNED ({count}): nada que hacer; conservar el caso como guardia.",

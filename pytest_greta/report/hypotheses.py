@@ -53,7 +53,7 @@ def hypotheses(results: Sequence[ProbeResult], lang: Lang, test: RunTest) -> lis
     else:
         lines += paragraph("failure.no_kernels", lang)
     lines += _collected(results, lang)
-    if test.judged:
+    if test.judged or test.state == "bytes":
         lines += [*_indicators(results, lang), *_scenarios(results, lang), *_gains(test, lang)]
     return lines
 

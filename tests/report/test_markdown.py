@@ -240,3 +240,9 @@ def test_the_conclusion_names_what_is_expected_and_no_line_is_left_double():
     assert "in 1 as_designed probes bytes differ" in section(text, 10)
     assert "\n\n\n" not in text
     assert "| flush | false | true |" in text
+
+
+def test_differing_bytes_alone_are_not_called_right():
+    text = final_report([samples.as_designed()], suite="s", date="d", lang="en")
+    assert "nothing to fix" not in text
+    assert "was not judged: run the cases in kv_aligned" in section(text, 10)

@@ -122,7 +122,8 @@ def test_indicators_are_counted_and_faults_do_not_count():
 @pytest.mark.parametrize(
     ("results", "said"),
     [
-        ([samples.result(), samples.as_designed()], "H0 kept"),
+        ([samples.result(), samples.as_designed()], "H0 kept: all drift seen is structural (probes judged: 1)"),
+        ([samples.as_designed()], "H0 / H1 open: bytes differ, and as_designed cannot tell why"),
         ([samples.result(), samples.mismatch()], "H0 rejected, H1: 1 of 2"),
         ([samples.mismatch(fault="rope_pos", outcome="passed")], "no probe counts for H0 / H1: all have an injected"),
         ([samples.inconclusive()], "H0 / H1 open"),
