@@ -177,6 +177,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{function} does not count {kernel}, which greta_describe names for {phase}",
         "{function} no cuenta {kernel}, que greta_describe nombra para {phase}",
     ),
+    "conform.device_only": (
+        "the library takes device memory only, and guard pages are host memory: nothing could be tried; probe it with "
+        "pytest --greta-library",
+        "la biblioteca solo acepta memoria de dispositivo, y las páginas de guarda son memoria del host: no se pudo "
+        "probar nada; sondéela con pytest --greta-library",
+    ),
     "conform.internal": (
         "the check itself failed, please report it: {words}",
         "falló la comprobación misma, por favor informe: {words}",

@@ -91,6 +91,8 @@ def _known(path: Path, tell: Tell) -> Record:
     tell("dlopen")
     library = open_library(declarations(), path)
     bench = Bench(library, tell)
+    if "host" not in bench.said.memory:
+        raise Finding("device_only")
     has = bench.said.features | {bench.said.kv} | ({"last_error"} if library.exports("greta_last_error") else set())
     return {"kind": "ok", "has": sorted(has), "name": bench.said.name, "version": bench.said.version}
 

@@ -109,6 +109,12 @@ REFUSED = {
                  "const char *greta_describe(void) { return \"{\"; }", "is not JSON"),
     "describe null": ("#define greta_describe said\n#include <mine.c>\n#undef greta_describe\n"
                       "const char *greta_describe(void) { return NULL; }", "returned NULL"),
+    "device only": (r'''#define greta_describe said
+#include <mine.c>
+#undef greta_describe
+const char *greta_describe(void) {
+  return "{\"name\": \"d\", \"memory\": [\"device\"], \"kernels\": {\"prefill\": \"p\", \"decode\": \"d\"}}";
+}''', "takes device memory only"),
     "exit at load": ("#include <mine.c>\n__attribute__((constructor)) static void leave(void) { exit(0); }",
                      "dlopen ended its process with exit code 0"),
     "crash at load": ("#include <mine.c>\n__attribute__((constructor)) static void leave(void) { abort(); }",

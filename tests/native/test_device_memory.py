@@ -209,7 +209,7 @@ def test_a_gpu_that_pytorch_does_not_see_is_a_missing_device(monkeypatch: pytest
 
 def test_without_pytorch_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(BackendMissing, match=r"pip install 'pytest-greta\[transformers\]'") as caught:
+    with pytest.raises(BackendMissing, match=r"pip install 'pytest-greta\[torch\]'") as caught:
         emulated().open(config(memory="device"))
     assert caught.value.kind == "extra"
 
