@@ -6,10 +6,9 @@ calls and what else is in the batch:
 - ``chunk``: the prefill in pieces; ``q_len``: the decoded tokens in blocks, as in speculative decoding;
 - ``reuse``: the first n rows come from an earlier request, after which m other tokens were decoded and trimmed;
 - ``left_pad``: pad tokens before the prompt. They are real queries that see no key: slot = row + pad, kv_start = pad,
-RoPE
-  position = slot - pad;
+  RoPE position = slot - pad;
 - ``batch``: companions before the probed sequence, which is the last. They are prefilled in the first call of a path
-and   decode along with it.
+  and decode along with it.
 """
 
 from __future__ import annotations
