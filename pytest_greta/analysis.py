@@ -261,7 +261,9 @@ def _anew(found: TraceFile, trace: Trace | None, source: ModelSource) -> tuple[l
         numerics = {name: from_plain(Numerics, declared.get(name, {})) for name in (*PHASES, "model")}
     except BackendError as error:
         return [], [Breach("unreadable", {"where": f"{found.path}: roundings", "error": str(error)})]
-    stages = _recorded_stages(decoder_stages(source.config), trace.facts.get("recorded"))
+    absent = trace.facts.get("not_given", ())
+    given = [spec for spec in decoder_stages(source.config) if spec.stage not in absent]
+    stages = _recorded_stages(given, trace.facts.get("recorded"))
     try:
         examined = examine(trace, source, stages, numerics, numerics["model"])
     except ValueError as error:

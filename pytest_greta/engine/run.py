@@ -118,6 +118,7 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
         "weights": source.origin,
         "libraries": {phase: run.libraries[phase].description.name for phase in PHASES},
         "done_by_engine": list(run.done_by_engine),
+        "not_given": [] if all(library.description.lse for library in libraries.values()) else ["lse"],
         "threads": plan.threads,
         "seed": plan.seed,
         "gemm": plan.gemm,

@@ -58,6 +58,7 @@ def trace(subject: Subject, further: tuple[str, ...], plan: RunPlan) -> Trace:
         "weights": subject.source.origin,
         "libraries": dict.fromkeys(PHASES, LIBRARY),
         "done_by_engine": [],
+        "not_given": ["lse"],
         "threads": plan.threads,
         "seed": plan.seed,
         "gemm": plan.gemm,

@@ -273,6 +273,26 @@ def test_a_hostile_function_costs_one_case(tmp_path: Path) -> None:
     assert "backend 'numpy' has no faulty twin" in done.stdout
 
 
+def test_a_stored_trace_without_lse_is_judged_again(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "import pytest, pytest_greta as greta\n"
+        "from tests.backends.test_function_backend import plain\n"
+        "@pytest.hookimpl(optionalhook=True)\n"
+        "def pytest_greta_backends(config):\n"
+        "    return {'mine': lambda: greta.function_backend(plain, lse=False)}\n"
+    )
+    (tmp_path / "a.greta.yaml").write_text("suite: a\ncases:\n- {id: one, random_tokens: 12, backend: mine}\n")
+    run = ["-m", "pytest", "-c", "/dev/null", "--rootdir", ".", "-p", "no:cacheprovider", "a.greta.yaml"]
+    analyze = ["-m", "pytest_greta.cli", "analyze", "--mode=kv_aligned", "--output=r.md", "--model=synthetic"]
+    for command in ([*run, "--greta-artifacts=out", "--greta-trace=full"], [*analyze, "--traces-dir"]):
+        folders = [str(path) for path in tmp_path.glob("out/*/a/traces")] if command[-1] == "--traces-dir" else []
+        whole = [sys.executable, *command, *folders]
+        done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 # -- torch is an extra -------------------------------------------------------------------------------------------------
 
 
