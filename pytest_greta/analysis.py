@@ -63,6 +63,7 @@ def judge_file(
         breaches += [] if checks else [Breach("no_rho")]
     elif mode == "kv_aligned" and source is not None:
         if trace is not None:
+            source = source if source.in_act is None else source.in_act(trace.act_dtype)
             source = with_cache_scales(source, trace.kv_dtype)
         checks, unfit = _anew(found, trace, source)
         breaches += unfit

@@ -75,7 +75,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         engine = source.own_engine(spec, plan)
         with blas_threads(plan.threads):
             judged = judge_engine(engine, plan, probe.mode, settings.canary)
-        descriptions = engine.descriptions
+        descriptions, roundings = engine.descriptions, {**judged.numerics, "model": engine.model_numerics}
     else:
         in_kernel = case.inject is not None and plants_kernel(case.inject)
         try:
@@ -85,6 +85,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         with armed(backends.values(), case.inject), blas_threads(plan.threads):
             judged = judge(source, plan, backends, probe.mode, settings.canary)
         descriptions = {phase: backend.describe() for phase, backend in backends.items()}
+        roundings = dict(judged.numerics)
     if less := declares_less(wanted["numerics"] or {}, judged.numerics, descriptions):
         verdict = inconclusive(judged.verdict, (*judged.verdict.evidence.breaches, *less))
         judged = replace(judged, verdict=verdict)
@@ -110,7 +111,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         stages=judged.checks,
         bytes=judged.compared,
         stats=judged.stats,
-        roundings=to_plain(judged.numerics),
+        roundings=to_plain(roundings),
         prices=judged.prices,
         sees=judged.sees,
         environment={**environment.describe(), "threads": plan.threads, **_of_library(descriptions)},

@@ -124,14 +124,14 @@ def _hashes(result: ProbeResult) -> dict[str, tuple[str, ...]]:
 
 def _schedule(roundings: Mapping[str, Any]) -> dict[str, str]:
     """By phase, as reports spell it, with P's type: ``64 splits 2, p f32``; without a schedule that is known "?"."""
-    from pytest_greta.backends.base import Numerics
+    from pytest_greta.backends.base import PHASES, Numerics
     from pytest_greta.checks.schedule import spelled
     from pytest_greta.result import from_plain
 
-    found = {}
-    for phase, values in roundings.items():
-        numerics = from_plain(Numerics, values)
-        found[str(phase)] = f"{spelled(numerics) or '?'}, p {numerics.p_dtype}"
+    found: dict[str, str] = {}
+    for phase in filter(roundings.__contains__, PHASES):
+        numerics = from_plain(Numerics, roundings[phase])
+        found[phase] = f"{spelled(numerics) or '?'}, p {numerics.p_dtype}"
     return found
 
 

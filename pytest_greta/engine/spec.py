@@ -111,6 +111,9 @@ class ModelSource:
     extras: dict[str, Any] = field(default_factory=dict)
     own_engine: Callable[..., Any] | None = None
     """``engine.engine.OwnEngine`` of a model that brings its own forward pass; None: our decoder runs it."""
+    in_act: Callable[[str], ModelSource] | None = None
+    """The same with its weights and scales as a model in activations of that type has them; None: they are float32 in
+    every type."""
 
     def random_tokens(self, seed: int | Sequence[int], count: int) -> tuple[int, ...]:
         """``count`` ids drawn from ``seed`` over the whole vocabulary."""

@@ -178,7 +178,8 @@ def _source(given: _Given, act: str = "") -> ModelSource:
     config = parameters(given.config, given.family, dtype, given.name)
     weights = HfWeights(given.read, given.names, given.family, config, dtype)
     extras, engine = {"dtype": dtype.name}, partial(_engine, given)
-    return ModelSource(given.name, config, weights, given.tokenizer, given.origin, extras, engine)
+    in_act = partial(_source, given)
+    return ModelSource(given.name, config, weights, given.tokenizer, given.origin, extras, engine, in_act)
 
 
 def _engine(given: _Given, spec: Any, plan: RunPlan) -> Engine:

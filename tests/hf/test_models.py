@@ -83,6 +83,22 @@ def test_the_plugin_runs_a_folder(tmp_path: Path) -> None:
     assert "comes without a tokenizer" in done.stdout
 
 
+def test_a_stored_trace_is_judged_again(tmp_path: Path) -> None:
+    """By what the model declares beyond attention, too, and without the lse that it has not."""
+    name = small_models.save(small_models.make("llama"), tmp_path / "model")
+    suite = "suite: hf\ncases:\n- {id: one, token_ids: [7, 1, 99, 5, 23, 8], dtype: bf16}\n"
+    (tmp_path / "hf.greta.yaml").write_text(suite)
+    run = ["-m", "pytest", "-c", "/dev/null", "--rootdir", ".", "-p", "no:cacheprovider", f"--greta-model={name}"]
+    more = ["hf.greta.yaml", "--greta-artifacts=out", "--greta-trace=full"]
+    analyze = ["-m", "pytest_greta.cli", "analyze", "--mode=kv_aligned", "--output=r.md", f"--model={name}"]
+    done = subprocess.run([sys.executable, *run, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (traces,) = tmp_path.glob("out/*/hf/traces")
+    whole = [sys.executable, *analyze, f"--traces-dir={traces}"]
+    done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_module_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
     model = small_models.make("qwen3").to(torch.bfloat16)
     before = model.config._attn_implementation
