@@ -195,7 +195,9 @@ class _Walk:
         if alone.grade == "ok" and check.grade == "ok":
             return check
         rows, own = self.view.gather(spec, (check.path,), spec.inputs), self.config.rms_eps
-        fits = [eps for eps in EPSILONS if all(c.rho <= 1.0 for c in self._with_eps(spec, [tiny, *rows], eps))]
+        # of a norm by head the added row has no heads: each by itself
+        judged = {eps: [*self._with_eps(spec, [tiny], eps), *self._with_eps(spec, rows, eps)] for eps in EPSILONS}
+        fits = [eps for eps, checks in judged.items() if all(c.rho <= 1.0 for c in checks)]
         notes = [] if check.grade != "ok" else ["only on the added row of tiny norm"]
         notes += [f"fits epsilon {eps:g} in place of {own:g}" for eps in fits[:1]]
         cause = "norm_eps" if fits else ""
