@@ -28,7 +28,7 @@ template <int width, int rows, int fixed_dtype>
 GPU_FN void decode_products(const AttendParams& p, const Sequence& seq, int32_t kv_head, int32_t first, int32_t lo,
                             int32_t hi, const float* q, float* s) {
   using Shape = DecodeShape<width, rows>;
-  const int32_t slot = gpu::thread() / Shape::lanes, dim = gpu::thread() % Shape::lanes * run_dims;
+  const int32_t thread = gpu::thread_anew(), slot = thread / Shape::lanes, dim = thread % Shape::lanes * run_dims;
   const int dtype = fixed_dtype == any_dtype ? p.cache.dtype : fixed_dtype;
   GPU_ROLLED for (int round = 0; round < Shape::rounds; round += Shape::together) {
     gpu::reread(); /* the queries, a row at a time: all of them would not fit the registers */
@@ -87,7 +87,7 @@ template <int width, int rows, int fixed_dtype>
 GPU_FN void decode_values(const AttendParams& p, const Sequence& seq, int32_t kv_head, int32_t first, int32_t lo,
                           int32_t hi, const float* s, const float* rescale, float (&sum)[rows][run_dims]) {
   using Shape = DecodeShape<width, rows>;
-  const int32_t slot = gpu::thread() / Shape::lanes, dim = gpu::thread() % Shape::lanes * run_dims;
+  const int32_t thread = gpu::thread_anew(), slot = thread / Shape::lanes, dim = thread % Shape::lanes * run_dims;
   const int dtype = fixed_dtype == any_dtype ? p.cache.dtype : fixed_dtype;
   GPU_UNROLL for (int r = 0; r < rows; ++r) {
     GPU_UNROLL for (int i = 0; i < run_dims; ++i) sum[r][i] *= rescale[r];

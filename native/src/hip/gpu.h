@@ -130,6 +130,16 @@ GPU_FN int lane() {
 GPU_FN int wave_index() {
   return thread() / wave;
 }
+/* The thread, found anew: what follows from it is not kept in registers from one turn of a loop to the next. */
+GPU_FN int thread_anew() {
+  int x = thread();
+#if defined(__AMDGCN__)
+  asm volatile("" : "+v"(x));
+#else
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
 /* What was read of shared memory is not kept in registers beyond this point. */
 GPU_FN void reread() {
   asm volatile("" ::: "memory");
