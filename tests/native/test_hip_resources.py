@@ -131,3 +131,21 @@ def test_our_kernels(hip_library: Path) -> None:
         assert (k.vgprs, k.agprs, k.sgprs) == (other[".vgpr_count"], other[".agpr_count"], other[".sgpr_count"])
         assert (k.lds, k.scratch) == (other[".group_segment_fixed_size"], other[".private_segment_fixed_size"])
         assert (k.vgpr_spills, k.sgpr_spills) == (other[".vgpr_spill_count"], other[".sgpr_spill_count"])
+
+
+@pytest.mark.system
+def test_device_libraries_for_gfx942(tmp_path: Path) -> None:
+    """Debian's rocm-device-libs has no file for it; with the script's folder a kernel that calls them links."""
+    script, source = ROOT / "native/tools/device_libs.sh", tmp_path / "kernel.hip"
+    done = subprocess.run([script, tmp_path / "x", "/nowhere"], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "/nowhere holds no oclc_isa_version_940.bc; install rocm-device-libs" in done.stderr
+    subprocess.run([script, tmp_path / "libraries"], check=True)
+    source.write_text(
+        'extern "C" __attribute__((device)) float __ocml_sin_f32(float);\n'
+        'extern "C" __attribute__((global)) void kernel(float* x) { *x = __ocml_sin_f32(*x); }\n'
+    )
+    flags = ["-x", "hip", "-nogpuinc", "--offload-device-only", "--no-gpu-bundle-output", "--offload-arch=gfx942"]
+    command = [tool("clang++-19"), *flags, f"--rocm-device-lib-path={tmp_path}/libraries", "-c", source]
+    subprocess.run([*command, "-o", tmp_path / "kernel.o"], check=True)
+    assert [k.name for k in resources.kernels((tmp_path / "kernel.o").read_bytes())] == ["kernel"]
