@@ -101,6 +101,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "del extra {extra} no hay {packages}; {costs}",
     ),
     "doctor.without_gguf": ("without it no GGUF model is read", "sin él no se lee ningún modelo GGUF"),
+    "doctor.without_torch": (
+        "without it torch's kernels and functions over its tensors are not run",
+        "sin él no se ejecutan los núcleos de torch ni las funciones sobre sus tensores",
+    ),
     "doctor.without_transformers": (
         "without it no model of transformers is run",
         "sin él no se ejecuta ningún modelo de transformers",

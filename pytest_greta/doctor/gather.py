@@ -17,8 +17,12 @@ from pytest_greta import environment, masks
 from pytest_greta.doctor.facts import Answer, Driver, Facts, Library, Model, Program
 
 COMPILERS = ("amdclang++", "clang++-19", "nvcc", "g++")
-EXTRAS: Mapping[str, tuple[str, ...]] = {"gguf": ("gguf", "tokenizers"), "transformers": ("torch", "transformers")}
-"""What each extra of ``pyproject.toml`` brings."""
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "gguf": ("gguf", "tokenizers"),
+    "torch": ("torch",),
+    "transformers": ("transformers",),
+}
+"""What each extra of ``pyproject.toml`` brings of its own."""
 
 _PATIENCE = 10.0
 """Seconds for a compiler to name its version."""

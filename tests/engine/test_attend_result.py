@@ -15,11 +15,11 @@ from tests.support.plain import PlainBackend, PlainSession
 BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "out alone": (lambda out, lse: out, r"returned float32 \[\d+, \d+, \d+\]; expected the pair \(out, lse\)"),
     "nothing": (lambda out, lse: None, r"returned NoneType; expected the pair"),
-    "three": (lambda out, lse: (out, lse, 0), r"returned tuple; expected the pair"),
+    "three": (lambda out, lse: (out, lse, 0), r"returned tuple \(float32 \[.*, int\); expected the pair"),
     "shape": (lambda out, lse: (out[:, :-1], lse), r"returned out as float32 .*; expected float32 \["),
     "dtype": (lambda out, lse: (out.astype(np.int32), lse), r"returned out as int32 .*; expected float32 \["),
     "lse": (lambda out, lse: (out, lse[..., None]), r"returned lse as float32 .*, 1\]; expected float32 \[\d+, \d+\]"),
-    "list": (lambda out, lse: (out.tolist(), lse), r"returned out as list; expected float32"),
+    "list": (lambda out, lse: (out.tolist(), lse), r"returned out as list \(list, .*\); expected float32 \["),
 }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 import hip_build
 import pytest
 from attention_cases import backend
+
+collect_ignore = [] if importlib.util.find_spec("torch") else ["test_device_memory.py"]
 
 
 @pytest.fixture(params=["avx512", "avx2", "portable"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from attention_cases import backend, batch, config, randn
 from hip_cases import emulated
 
@@ -25,7 +26,6 @@ from pytest_greta.dtypes import DTYPES
 from tests.support import fake_device
 
 pytestmark = pytest.mark.transformers
-torch = pytest.importorskip("torch")
 
 ROPE = {"layers": (LayerConfig(),)}
 
