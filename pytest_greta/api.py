@@ -88,6 +88,22 @@ class Run:
             raise AssertionError(failure_text(self.result, self.lang))
 
 
+class WatchedRun(Run):
+    """A run that knows whether anyone has asked for its verdict."""
+
+    asked = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("verdict", "result", "assert_aligned"):
+            object.__setattr__(self, "asked", True)
+        return super().__getattribute__(name)
+
+    @property
+    def overlooked(self) -> bool:
+        """The verdict is no PASS, and nobody has asked for it."""
+        return not self.asked and self.verdict.status != PASS
+
+
 def load_model(model: Any, *, cache: Callable[[Any], Any] | None = None) -> Model:
     """A model by name (``synthetic``, ``smollm2-135m``), by the path of a GGUF file, by ``transformers:PATH``, by a
     ``pathlib.Path`` (a folder is one of transformers); or a loaded module of transformers, which is run as it is and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +10,10 @@ import pytest
 from pytest_greta import settings as settings_
 
 if TYPE_CHECKING:
-    from pytest_greta.api import Run
+    from pytest_greta.api import Run, WatchedRun
+
+UNSEEN: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
+"""Of a test with probes: what to say of the first verdict that is no PASS and that the test never asked for, or ""."""
 
 
 class Greta:
@@ -18,7 +21,9 @@ class Greta:
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._item: pytest.Item = request.node
+        self._runs: list[WatchedRun] = []
         self._count = 0
+        self._item.stash[UNSEEN] = self._unseen
 
     def probe(
         self,
@@ -49,11 +54,24 @@ class Greta:
         item.stash.setdefault(RESULTS, []).append(found.result)
         item.user_properties += properties(found.result)
         if not isinstance(found, running.Unfinished):
-            return found
+            from pytest_greta.api import WatchedRun
+
+            self._runs.append(WatchedRun(found.verdict, found.trace, found.result, found.lang))
+            return self._runs[-1]
         lang = settings_.lang(item.config)
         if found.result.outcome == "not_run":
             pytest.skip(skip_reason(found.result, lang))
         pytest.fail("\n".join([failure_text(found.result, lang), found.trace]).rstrip(), pytrace=False)
+
+    def _unseen(self) -> str:
+        from pytest_greta.report.failure import failure_text
+        from pytest_greta.texts import say
+
+        lang = settings_.lang(self._item.config)
+        for run in self._runs:
+            if run.overlooked:
+                return "\n".join([say(lang, "fixture.unseen"), failure_text(run.result, lang)])
+        return ""
 
 
 @pytest.fixture

@@ -159,7 +159,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
         is_case = isinstance(item, nodes.GretaProbe)
         if report.passed and not is_case:
-            results = [replace(result, outcome="passed") for result in results]  # the test had its own expectation
+            from pytest_greta.fixture import UNSEEN
+
+            if unseen := item.stash[UNSEEN]():
+                report.outcome, report.longrepr = "failed", unseen
+            else:
+                results = [replace(result, outcome="passed") for result in results]  # the test had its own expectation
         vars(report).update(greta=list(map(as_text, results)), greta_case=is_case)
         item.stash[nodes.RESULTS] = []
     if report.skipped and isinstance(item, nodes.GretaProbe) and isinstance(report.longrepr, tuple):

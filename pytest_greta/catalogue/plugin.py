@@ -86,5 +86,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "hook pytest_greta_backends returned {found!r}; expected {{name: function}}",
         "el hook pytest_greta_backends devolvió {found!r}; se esperaba {{nombre: función}}",
     ),
+    "fixture.unseen": (
+        "the test passed without a look at this verdict; call .assert_aligned() on what greta.probe() returns, "
+        "or expect its .verdict",
+        "la prueba pasó sin mirar este veredicto; llame a .assert_aligned() en lo que devuelve greta.probe(), "
+        "o espere su .verdict",
+    ),
     "written": ("written to {path}", "escrito en {path}"),
 }

@@ -8,7 +8,7 @@ from greta_project import Project
 API = """
 import types
 import pytest_greta
-from pytest_greta.api import Run
+from pytest_greta.api import Run, WatchedRun
 
 def probe(model, ids, *, mode, backend, dtype, name, settings, **keys):
     verdict = getattr(module, "_" + ids)(mode)
@@ -19,7 +19,7 @@ def probe(model, ids, *, mode, backend, dtype, name, settings, **keys):
 
 from pytest_greta.result import ProbeResult
 api = types.ModuleType("pytest_greta.api")
-api.probe = probe
+api.probe, api.WatchedRun = probe, WatchedRun
 sys.modules["pytest_greta.api"] = api
 pytest_greta.api = api
 """
@@ -66,6 +66,16 @@ def test_a_mismatch_that_the_test_looks_for_is_no_failure(project: Project) -> N
     result = run(project, body)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*probes: 1 (1 passed, 0 failed*"])
+
+
+@pytest.mark.parametrize("look", ["", ".trace"])
+def test_a_mismatch_that_the_test_does_not_look_at_fails_it(project: Project, look: str) -> None:
+    body = f"def test_one(greta):\n    greta.probe('synthetic', 'bad'){look}"
+    result = run(project, body, "--greta-artifacts", "out", "--greta-lang", "en")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the test passed without a look at this verdict*", "*KV_MISMATCH*layer 3*"])
+    (row,) = project.written(project.path / "out").values()
+    assert row["outcome"] == "failed"
 
 
 def test_what_is_missing_skips_or_fails(project: Project) -> None:
