@@ -1,7 +1,7 @@
 """What torch's attention kernels round, as declarations.
 
-On a CPU found by experiment with torch 2.13 and held by ``tests/pytorch``; of the fused kernels of a GPU read from
-their sources and not run, for want of a device.
+On a CPU found by experiment with torch 2.13 and held by ``tests/pytorch``; of the fused kernels of a GPU what
+flash kernels commonly do, neither run nor read line by line: a device may show them to be wrong.
 
 ======================  ==============================================================================================
 ``math``, any device    float32 throughout, bf16 and f16 converted first. q and k are each multiplied by the root of
