@@ -119,7 +119,7 @@ def test_a_library_that_ignores_its_page_table_is_not_believed(source):
     tables = {}
 
     def attend(inner, layer, phase, batch, q):
-        known = tables.setdefault((id(inner), layer), batch.block_table)
+        known, _ = tables.setdefault((id(inner), layer), (batch.block_table, inner))  # alive, its id is its own
         return inner.attend(layer, phase, replace(batch, block_table=known), q)
 
     assert judge(source, Wrapped(attend).pair(), "off", page_size=4).status == "PASS"
