@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.records import Key, Tap, Trace
-from pytest_greta.trace.stages import CACHE_STAGES, EXTRA, MODEL
+from pytest_greta.trace.stages import BEFORE_LAYERS, CACHE_STAGES, EXTRA, MODEL
 from pytest_greta.verdict import Breach
 
 
@@ -59,7 +59,8 @@ def _compared(trace: Trace) -> Iterator[tuple[str, Key, Tap, str, Tap]]:
                 pairs += [(path, Key(key.layer, "kv_write", key.part[0]))]
                 pairs += [(path, Key(key.layer, "kv_read", key.part[0]))] if key.part.endswith("_after") else []
             elif key.stage == "x_in":
-                pairs += [(path, Key(key.layer - 1, "x_out") if key.layer > 0 else Key(MODEL, "embed_out"))]
+                before = [Key(key.layer - 1, "x_out")] if key.layer > 0 else [Key(MODEL, s) for s in BEFORE_LAYERS]
+                pairs += [(path, place) for place in before]
             for other_path, place in pairs:
                 other = trace.tap(other_path, *place)
                 if other is not None:

@@ -97,8 +97,10 @@ class _Walk:
         self.attending = Attending(self.view, self.places, self.config, self.act, self.numerics)
         self._by_op: Mapping[str, Callable[[StageSpec], list[StageCheck]]] = {
             "embedding": self._embedding,
+            "positions": self._positions,
             "same": self._same,
             "norm": self._norm,
+            "layer_norm": self._norm,
             "linear": self._linear,
             "rope": self._rope,
             "cache": self._cache,
@@ -106,6 +108,7 @@ class _Walk:
             "add": self._add,
             "swiglu": self._swiglu,
             "geglu": self._geglu,
+            "gelu": self._gelu,
         }
 
     def judge(self, spec: StageSpec) -> list[StageCheck]:
@@ -172,7 +175,10 @@ class _Walk:
         return [self._with_tiny(spec, c, tiny[c.path], alone[c.path]) if c.path in tiny else c for c in checks]
 
     def _norm_reference(self, spec: StageSpec, eps: float, x: Array) -> Reference:
-        return ref.norm(x, self.weights[spec.weights[0]], eps, self.act, self.model_numerics)
+        weight = self.weights[spec.weights[0]]
+        if spec.op == "layer_norm":
+            return ref.layer_norm(x, weight, self.weights[spec.weights[1]], eps, self.act, self.model_numerics)
+        return ref.norm(x, weight, eps, self.act, self.model_numerics)
 
     def _with_eps(self, spec: StageSpec, found: Sequence[Gathered], eps: float) -> list[StageCheck]:
         """The norm judged with another epsilon, a check each."""
@@ -219,11 +225,25 @@ class _Walk:
     def _add(self, spec: StageSpec) -> list[StageCheck]:
         return self._stacked(spec, lambda a, b: ref.add(a, b, self.model_numerics))
 
+    def _positions(self, spec: StageSpec) -> list[StageCheck]:
+        """The embedding plus the learned row of each position: planned positions, not those that were looked up."""
+        found = self.view.gather(spec, RUNS, spec.inputs)
+        if not found:
+            return []
+        rows = stack(found)
+        positions = np.concatenate([self.view.rope_positions(path, kept) for path, kept in rows.rows])
+        learned = self.weights[spec.weights[0]][positions]
+        (embedded,) = rows.inputs
+        return self.places.judge(spec, ref.add(embedded, learned, self.model_numerics), rows.stored, rows.groups)
+
     def _swiglu(self, spec: StageSpec) -> list[StageCheck]:
         return self._stacked(spec, lambda gate, up: ref.swiglu(gate, up, self.act, self.model_numerics))
 
     def _geglu(self, spec: StageSpec) -> list[StageCheck]:
         return self._stacked(spec, lambda gate, up: ref.geglu(gate, up, "tanh", self.act, self.model_numerics))
+
+    def _gelu(self, spec: StageSpec) -> list[StageCheck]:
+        return self._stacked(spec, lambda up: ref.gelu(up, "tanh", self.model_numerics))
 
     def _stacked(
         self, spec: StageSpec, reference: Callable[..., Reference], *, statistical: bool = False

@@ -13,7 +13,7 @@ from pytest_greta.checks.judge import Group
 from pytest_greta.dtypes import Array
 from pytest_greta.engine.spec import StageSpec
 from pytest_greta.trace.records import Key, Tap, Trace
-from pytest_greta.trace.stages import MODEL
+from pytest_greta.trace.stages import BEFORE_LAYERS, MODEL
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class View:
             return (spec.layer - 1, "x_out") if spec.layer > 0 else (MODEL, "embed_out")
         if spec.layer == MODEL and name == "x_out":
             return self.n_layers - 1, "x_out"
-        return spec.layer, name
+        return MODEL if name in BEFORE_LAYERS else spec.layer, name
 
     def tokens(self, path: str, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._planned(path, positions, self.trace.paths[path].tokens)

@@ -32,15 +32,21 @@ class ModelConfig:
     vocab: int
     context: int
     rms_eps: float
+    """Of every norm, LayerNorm's too."""
     softmax_scale: float
     layers: tuple[LayerConfig, ...]
     qkv_bias: bool = False
     o_bias: bool = False
+    ffn_bias: bool = False
+    norm: Literal["norm", "layer_norm"] = "norm"
+    """RMS norm, or LayerNorm with a bias (GPT-2)."""
+    learned_positions: bool = False
+    """A learned row of each position is added to the embedding (GPT-2)."""
     qk_norm: bool = False
     post_norms: bool = False
     """A norm behind attention and FFN, before each is added to the residual (Gemma 2)."""
-    ffn_act: Literal["swiglu", "geglu"] = "swiglu"
-    """silu(gate) * up, or gelu(gate) * up with the tanh form of GELU (Gemma)."""
+    ffn_act: Literal["swiglu", "geglu", "gelu"] = "swiglu"
+    """silu(gate) * up, or gelu(gate) * up with the tanh form of GELU (Gemma), or gelu(up) and no gate (GPT-2)."""
     embed_scale: float = 1.0
     """What a row of the embedding is multiplied by, as a float32 (Gemma: sqrt(width))."""
     logits_softcap: float = 0.0
@@ -52,7 +58,10 @@ class ModelConfig:
         return self.n_heads // self.n_kv_heads
 
 
-Op = Literal["embedding", "same", "norm", "linear", "rope", "cache", "attention", "add", "swiglu", "geglu"]
+Op = Literal[
+    "embedding", "positions", "same", "norm", "layer_norm", "linear", "rope", "cache", "attention", "add",
+    "swiglu", "geglu", "gelu",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ class StageSpec:
     """One stage: ``op`` over the traced stages ``inputs`` with the weights ``weights`` (names of ``Weights``).
 
     ``inputs`` may name "x_out" in a layer's "x_in": the previous layer's, or ``embed_out`` in layer 0. For ``linear``
-    the weights are (matrix [out, in],) or (matrix, bias [out]); for ``norm`` (weight [width or head_dim],).
+    the weights are (matrix [out, in],) or (matrix, bias [out]); for ``norm`` (weight [width or head_dim],), for
+    ``layer_norm`` (weight, bias); for ``positions`` (table [context, width],), of which each position adds a row.
     """
 
     layer: int
@@ -122,8 +132,16 @@ class ModelSource:
 
 
 def decoder_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
-    """The stages of a decoder of the llama family, in order."""
+    """The stages of a decoder of the llama family, or of GPT-2's, in order."""
     specs = [StageSpec(-1, "embed_out", "embedding", (), ("embed",))]
+    if config.learned_positions:
+        specs.append(StageSpec(-1, "pos_embed", "positions", ("embed_out",), ("positions",)))
+    gated = config.ffn_act != "gelu"
+
+    def norm(layer: int, stage: str, source: str, name: str) -> StageSpec:
+        names = (name, f"{name}_bias") if config.norm == "layer_norm" else (name,)
+        return StageSpec(layer, stage, config.norm, (source,), names)
+
     for i in range(config.n_layers):
 
         def w(*names: str, i: int = i) -> tuple[str, ...]:
@@ -134,8 +152,8 @@ def decoder_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
             return StageSpec(i, stage, "linear", (source,), names)
 
         specs += [
-            StageSpec(i, "x_in", "same", ("x_out",)),
-            StageSpec(i, "attn_norm", "norm", ("x_in",), w("attn_norm")),
+            StageSpec(i, "x_in", "same", ("pos_embed",) if i == 0 and config.learned_positions else ("x_out",)),
+            norm(i, "attn_norm", "x_in", f"layers.{i}.attn_norm"),
             linear("q_proj", "attn_norm", "q", config.qkv_bias),
             linear("k_proj", "attn_norm", "k", config.qkv_bias),
             linear("v_proj", "attn_norm", "v", config.qkv_bias),
@@ -162,17 +180,17 @@ def decoder_stages(config: ModelConfig) -> tuple[StageSpec, ...]:
             attended, fed = "post_attn_norm", "post_ffn_norm"
         specs += [
             StageSpec(i, "residual_attn", "add", ("x_in", attended)),
-            StageSpec(i, "ffn_norm", "norm", ("residual_attn",), w("ffn_norm")),
-            linear("gate_proj", "ffn_norm", "gate", False),
-            linear("up_proj", "ffn_norm", "up", False),
-            StageSpec(i, "ffn_act", config.ffn_act, ("gate_proj", "up_proj")),
-            linear("down_proj", "ffn_act", "down", False),
+            norm(i, "ffn_norm", "residual_attn", f"layers.{i}.ffn_norm"),
+            *([linear("gate_proj", "ffn_norm", "gate", config.ffn_bias)] if gated else []),
+            linear("up_proj", "ffn_norm", "up", config.ffn_bias),
+            StageSpec(i, "ffn_act", config.ffn_act, ("gate_proj", "up_proj") if gated else ("up_proj",)),
+            linear("down_proj", "ffn_act", "down", config.ffn_bias),
         ]
         if config.post_norms:
             specs.append(StageSpec(i, "post_ffn_norm", "norm", ("down_proj",), w("post_ffn_norm")))
         specs.append(StageSpec(i, "x_out", "add", ("residual_attn", fed)))
     return (
         *specs,
-        StageSpec(-1, "final_norm", "norm", ("x_out",), ("final_norm",)),
+        norm(-1, "final_norm", "x_out", "final_norm"),
         StageSpec(-1, "logits", "linear", ("final_norm",), ("lm_head",)),
     )

@@ -43,6 +43,22 @@ _GEMMA: Mapping[str, Site] = {
 }
 
 
+_GPT2: Mapping[str, Site] = {
+    "x_in": Site("", "in"),
+    "attn_norm": Site("ln_1"),
+    "q_proj": Site("attn.c_attn", part=0),
+    "k_proj": Site("attn.c_attn", part=1),
+    "v_proj": Site("attn.c_attn", part=2),
+    "o_proj": Site("attn.c_proj"),
+    "residual_attn": Site("ln_2", "in"),
+    "ffn_norm": Site("ln_2"),
+    "up_proj": Site("mlp.c_fc"),
+    "ffn_act": Site("mlp.c_proj", "in"),
+    "down_proj": Site("mlp.c_proj"),
+    "x_out": Site(""),
+}
+
+
 @dataclass(frozen=True)
 class Family:
     """One architecture. ``layer``: the sites of a layer's stages, relative to it; ``outside``: of the others, relative
@@ -62,6 +78,12 @@ class Family:
     """q_norm and k_norm see [heads, tokens, dim], where others see [tokens, heads, dim]."""
     scaled_embeddings: bool = False
     """Times sqrt(width), rounded to the model's type."""
+    positions: str = ""
+    """The module whose weight holds a row for each position, added to the embedding."""
+    transposed: bool = False
+    """Matrices of the layers are stored [in, out]."""
+    layer_norm: bool = False
+    """LayerNorm, float32 until its end, in place of RMS norm."""
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -76,6 +98,17 @@ FAMILIES: Mapping[str, Family] = {
         one_plus_weight=True,
         heads_first=True,
         scaled_embeddings=True,
+    ),
+    "gpt2": Family(
+        "GPT-2",
+        _GPT2,
+        body="transformer",
+        layers="h",
+        attention="attn",
+        outside={"embed_out": Site("wte"), "pos_embed": Site("drop", "in"), "final_norm": Site("ln_f")},
+        positions="wpe",
+        transposed=True,
+        layer_norm=True,
     ),
 }
 

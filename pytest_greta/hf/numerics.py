@@ -4,6 +4,7 @@ held by the tests (``tests/hf``). On a CPU, torch 2.13 and transformers 5.24.
 ===================================  =================================================================================
 ``nn.Linear``                        float32 sums, one rounding, the bias within it: nothing to declare
 RMS norms                            float32; cast before the weight (``norm_cast``), but Gemma's after it
+LayerNorm                            float32 until its end: nothing to declare
 RoPE                                 tables, products and their sum in the model's type (``rope_dtype``)
 silu(gate) * up, gelu(gate) * up     the activation in the model's type before the product (``act_round``)
 a cap of the logits                  each step in the model's type (``score_dtype``)
@@ -34,5 +35,5 @@ def attention(implementation: str, act: str) -> Numerics:
 
 def model(family: Family, act: str) -> Numerics:
     """Of everything else."""
-    norm_cast = "f32" if family.one_plus_weight else "act"
+    norm_cast = "f32" if family.one_plus_weight or family.layer_norm else "act"
     return Numerics(norm_cast=norm_cast, act_round="act", score_dtype="act").in_act(act)

@@ -36,6 +36,8 @@ def parameters(config: Any, family: Family, act: DType, name: str) -> ModelConfi
 
     Raises ``ModelError`` for a part that the checks have no reference for.
     """
+    if config.model_type == "gpt2":
+        return _gpt2(config, name)
     if getattr(config, "mlp_bias", False):
         raise _beyond(name, "mlp_bias", True, "False")
     heads = int(config.num_attention_heads)
@@ -65,6 +67,38 @@ def parameters(config: Any, family: Family, act: DType, name: str) -> ModelConfi
         ffn_act=_activation(config, name),
         embed_scale=float(scale),
         logits_softcap=float(getattr(config, "final_logit_softcapping", None) or 0.0),
+    )
+
+
+def _gpt2(config: Any, name: str) -> ModelConfig:
+    """https://github.com/huggingface/transformers/blob/main/src/transformers/models/gpt2/modeling_gpt2.py"""
+    if config.activation_function != "gelu_new":
+        raise _beyond(name, "activation_function", config.activation_function, "gelu_new")
+    for key in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"):
+        if getattr(config, key, False):
+            raise _beyond(name, key, True, "False")
+    width, heads = int(config.n_embd), int(config.n_head)
+    head_dim = width // heads
+    return ModelConfig(
+        arch="gpt2",
+        n_layers=int(config.n_layer),
+        width=width,
+        ffn_width=int(config.n_inner or 4 * width),
+        n_heads=heads,
+        n_kv_heads=heads,
+        head_dim_qk=head_dim,
+        head_dim_v=head_dim,
+        vocab=int(config.vocab_size),
+        context=int(config.n_positions),
+        rms_eps=float(config.layer_norm_epsilon),
+        softmax_scale=head_dim**-0.5 if config.scale_attn_weights else 1.0,
+        layers=(LayerConfig(rope_style="none"),) * int(config.n_layer),
+        qkv_bias=True,
+        o_bias=True,
+        ffn_bias=True,
+        norm="layer_norm",
+        learned_positions=True,
+        ffn_act="gelu",
     )
 
 

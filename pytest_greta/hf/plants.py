@@ -23,9 +23,11 @@ ANY = ("rope_pos", "qk_scale")
 PLANTED = ("w_route", "kv_slot", "gain", "kv_len", "gqa_map", *ANY)
 
 
-def plantable(fault: Inject) -> bool:
+def plantable(fault: Inject, config: ModelConfig) -> bool:
     """Whether it is one of ``PLANTED``, over all heads and positions, at the kind's first stage; of ``gain`` the last
-    bit of an element of K."""
+    bit of an element of K; of ``rope_pos`` where there is RoPE."""
+    if fault.fault == "rope_pos" and any(layer.rope_style == "none" for layer in config.layers):
+        return False
     if fault.fault not in PLANTED or fault.head is not None or fault.position is not None:
         return False
     if fault.fault == "gain":
@@ -60,11 +62,19 @@ class Plants:
         layers = range(self._config.n_layers)
         return [i for i in layers if any(f.fault == "w_route" and f.layer in (None, i) for f in self._faults)]
 
-    def projected(self, layer: int) -> Callable[[Any, Any, Any], Any]:
-        """A forward hook of a linear module: its outputs in their neighbours' places, as by a matrix whose rows are."""
+    def projected(self, layer: int, part: int | None) -> Callable[[Any, Any, Any], Any]:
+        """A forward hook of a linear module: its outputs, or a third of them, in their neighbours' places, as by a
+        matrix whose rows are."""
 
         def hook(_module: Any, _args: Any, output: Any) -> Any:
-            return output.roll(1, dims=-1) if self._has("w_route", layer) else output
+            if not self._has("w_route", layer):
+                return output
+            if part is None:
+                return output.roll(1, dims=-1)
+            rolled = output.clone()
+            third = rolled.chunk(3, dim=-1)[part]
+            third.copy_(third.roll(1, dims=-1))
+            return rolled
 
         return hook
 

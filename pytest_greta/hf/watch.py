@@ -69,8 +69,9 @@ class Watch:
             for stage, site in self.family.outside.items():
                 self._hook(stack, body, MODEL, stage, site)
             for layer in self.plants.routed:
-                linear = layers[layer].get_submodule(self.family.layer["q_proj"].module)
-                stack.callback(linear.register_forward_hook(self.plants.projected(layer)).remove)
+                site = self.family.layer["q_proj"]
+                linear = layers[layer].get_submodule(site.module)
+                stack.callback(linear.register_forward_hook(self.plants.projected(layer, site.part)).remove)
             for layer in sorted(self.tracer.layers - {MODEL}):
                 for stage, site in self.family.layer.items():
                     self._hook(stack, layers[layer], layer, stage, site)

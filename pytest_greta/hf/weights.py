@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,8 @@ def gguf_reader(source: ModelSource, family: Family, config: ModelConfig) -> tup
     that when it loads the file.
     """
     tied = source.weights["lm_head"] is source.weights["embed"]
-    ours = {stored: name for name, stored in _names(family, config, frozenset(() if tied else ("lm_head.weight",)))}
+    names = _names(family, config, frozenset(() if tied else ("lm_head.weight",)))
+    ours = {place.stored: name for name, place in names}
     interleaved = source.config.layers[0].rope_style == "interleaved"
 
     def read(stored: str) -> F32Array:
@@ -100,16 +101,21 @@ class HfWeights:
         self._read, self._family, self._act = read, family, act
         self._made: dict[str, F32Array] = {}
         self._stored = dict(_names(family, config, names))
-        for name, stored in self._stored.items():
-            if stored not in names:
-                raise ModelError("tensor", text("hf.no_tensor", name=stored, stage=name), text("mend.fetch"))
+        for name, place in self._stored.items():
+            if place.stored not in names:
+                raise ModelError("tensor", text("hf.no_tensor", name=place.stored, stage=name), text("mend.fetch"))
 
     def __contains__(self, name: object) -> bool:
         return name in self._stored
 
     def __getitem__(self, name: str) -> F32Array:
         if name not in self._made:
-            values = self._read(self._stored[name]).astype(self._act.numpy).astype(np.float32)
+            place = self._stored[name]
+            values = self._read(place.stored).astype(self._act.numpy).astype(np.float32)
+            if place.transposed:
+                values = values.T
+            if place.part is not None:
+                values = np.split(values, 3)[place.part]
             if self._family.one_plus_weight and name.rpartition(".")[2] in NORMS:
                 values = np.float32(1.0) + values
             values = np.ascontiguousarray(values)
@@ -118,20 +124,37 @@ class HfWeights:
         return self._made[name]
 
 
-def _names(family: Family, config: ModelConfig, present: frozenset[str]) -> Iterator[tuple[str, str]]:
-    """(name in ``spec.Weights``, name in the checkpoint)."""
+class Place(NamedTuple):
+    """Where a weight is in a checkpoint: the tensor's name, whether it is [in, out], and which third of its outputs."""
+
+    stored: str
+    transposed: bool = False
+    part: int | None = None
+
+
+def _names(family: Family, config: ModelConfig, present: frozenset[str]) -> Iterator[tuple[str, Place]]:
+    """(name in ``spec.Weights``, its place in the checkpoint)."""
     outside: Mapping[str, str] = {stage: site.module for stage, site in family.outside.items()}
     embedding = f"{family.body}.{outside['embed_out']}.weight"
-    yield "embed", embedding
-    yield "final_norm", f"{family.body}.{outside['final_norm']}.weight"
+    yield "embed", Place(embedding)
+    if family.positions:
+        yield "positions", Place(f"{family.body}.{family.positions}.weight")
+    yield "final_norm", Place(f"{family.body}.{outside['final_norm']}.weight")
+    if family.layer_norm:
+        yield "final_norm_bias", Place(f"{family.body}.{outside['final_norm']}.bias")
     # a tied output matrix is stored once
-    yield "lm_head", "lm_head.weight" if "lm_head.weight" in present else embedding
-    biased = {**dict.fromkeys(("q_proj", "k_proj", "v_proj"), config.qkv_bias), "o_proj": config.o_bias}
+    yield "lm_head", Place("lm_head.weight" if "lm_head.weight" in present else embedding)
+    biased = {
+        **dict.fromkeys(("q_proj", "k_proj", "v_proj"), config.qkv_bias),
+        "o_proj": config.o_bias,
+        **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), config.ffn_bias),
+        **dict.fromkeys(("attn_norm", "ffn_norm"), family.layer_norm),
+    }
     for i in range(config.n_layers):
         for stage, short in WEIGHTS.items():
             if (site := family.layer.get(stage)) is None:
                 continue
             stored = f"{family.body}.{family.layers}.{i}.{site.module}"
-            yield f"layers.{i}.{short}", f"{stored}.weight"
+            yield f"layers.{i}.{short}", Place(f"{stored}.weight", family.transposed and stage not in NORMS, site.part)
             if biased.get(stage):
-                yield f"layers.{i}.{short}_bias", f"{stored}.bias"
+                yield f"layers.{i}.{short}_bias", Place(f"{stored}.bias", part=site.part)

@@ -20,6 +20,7 @@ _COMMON: Mapping[str, Any] = {
     "max_position_embeddings": 256,
     "rms_norm_eps": 1e-5,
 }
+_GPT2: Mapping[str, Any] = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "vocab_size": VOCAB}
 _GEMMA: Mapping[str, Any] = {
     "query_pre_attn_scalar": 24,
     "sliding_window": WINDOW,
@@ -50,12 +51,14 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             },
         },
     ),
+    "gpt2": ("GPT2Config", _GPT2),
 }
 
 
 def make(family: str, **own: Any) -> Any:
     kind, fields = FAMILIES[family]
-    config = getattr(transformers, kind)(**{**_COMMON, **fields, **own})
+    common = {} if family == "gpt2" else _COMMON
+    config = getattr(transformers, kind)(**{**common, **fields, **own})
     torch.manual_seed(3)
     model = transformers.AutoModelForCausalLM.from_config(config).eval().float()
     with torch.no_grad():
@@ -64,7 +67,9 @@ def make(family: str, **own: Any) -> Any:
                 low = -0.5 if "bias" in name or family.startswith("gemma") else 0.5
                 value.copy_(torch.rand_like(value) + low)
             else:
-                value.normal_(0.0, 1.0 if "embed" in name else 1.5 / value.shape[1] ** 0.5)
+                embedded = any(part in name for part in ("embed", "wte", "wpe"))
+                fan_in = value.shape[0 if "attn.c_" in name or "mlp.c_" in name else 1]  # Conv1D is [in, out]
+                value.normal_(0.0, 1.0 if embedded else 1.5 / fan_in**0.5)
     return model
 
 

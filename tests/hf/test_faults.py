@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer, StaticSlidingWin
 
 import pytest_greta as greta
 from pytest_greta.backends.base import Unsupported
+from pytest_greta.trace.stages import MODEL
 
 pytestmark = pytest.mark.transformers
 
@@ -35,6 +36,50 @@ def test_position_ids_off_by_one_in_decode(family: str) -> None:
 
     model.model.rotary_emb.forward = shifted
     assert found(greta.probe(model, IDS)) == ("KV_MISMATCH", 0, "q_rope", "decode")
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_learned_positions_off_by_one_in_decode(attention: str) -> None:
+    model = small_models.make("gpt2")
+    learned = model.transformer.wpe
+    forward = learned.forward
+    learned.forward = lambda ids: forward(ids + (ids.shape[1] == 1))
+    assert found(greta.probe(model, IDS, backend=attention)) == ("KV_MISMATCH", MODEL, "pos_embed", "decode")
+
+
+def test_another_gelu_in_decode() -> None:
+    model = small_models.make("gpt2")
+    act = model.transformer.h[1].mlp.act
+    forward = act.forward
+    act.forward = lambda x: torch.nn.functional.gelu(x) if x.shape[1] == 1 else forward(x)
+    assert found(greta.probe(model, IDS)) == ("KV_MISMATCH", 1, "ffn_act", "decode")
+
+
+@pytest.mark.parametrize(
+    ("module", "row", "stage"),
+    [
+        ("attn.c_attn", 3, "q_proj"),
+        ("attn.c_attn", 64 + 3, "k_proj"),
+        ("attn.c_attn", 128 + 3, "v_proj"),
+        ("attn.c_proj", 3, "o_proj"),
+        ("ln_1", 3, "attn_norm"),
+        ("ln_2", 3, "ffn_norm"),
+        ("mlp.c_fc", 3, "up_proj"),
+        ("mlp.c_proj", 3, "down_proj"),
+    ],
+)
+def test_a_bias_of_gpt2_that_is_left_out_in_prefill(module: str, row: int, stage: str) -> None:
+    model = small_models.make("gpt2")
+    inner = model.transformer.h[1].get_submodule(module)
+    bias = inner.bias.detach().clone()
+
+    def without(_module: Any, _args: Any, output: Any) -> Any:
+        if output.shape[1] > 1:
+            output[..., row] -= bias[row]
+        return output
+
+    inner.register_forward_hook(without)
+    assert found(greta.probe(model, IDS)) == ("KV_MISMATCH", 1, stage, "prefill")
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -132,6 +177,18 @@ def test_a_fault_of_the_case(tmp_path: Any, fault: dict[str, Any], stage: str, p
     run = greta.probe(name, IDS[:10], inject={**fault, "layer": 1}, dtype=dtype)
     assert found(run) == ("KV_MISMATCH", 1, stage, phase)
     assert run.verdict.evidence.canary == "inject"
+
+
+def test_a_fault_of_the_case_in_a_fused_projection() -> None:
+    fault = {"fault": "w_route", "phase": "prefill", "stage": "q_proj", "layer": 1}
+    run = greta.probe(small_models.make("gpt2"), IDS, inject=fault)
+    assert found(run) == ("KV_MISMATCH", 1, "q_proj", "prefill")
+    assert not {"k_proj", "v_proj"} & {check.stage for check in run.result.stages if check.rho > 1.0}
+
+
+def test_without_rope_no_position_of_it_can_be_planted() -> None:
+    with pytest.raises(Unsupported, match="fault rope_pos, as it is asked for, cannot be planted"):
+        greta.probe(small_models.make("gpt2"), IDS, inject={"fault": "rope_pos", "phase": "decode"})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import transformers
 import pytest_greta as greta
 from pytest_greta.backends.base import Unsupported
 from pytest_greta.engine.store import ModelError, ModelMissing, find_model
-from pytest_greta.hf.families import FAMILIES
+from pytest_greta.hf.families import FAMILIES, Site
 from pytest_greta.settings import RunSettings
 from tests.docs.pages import table
 
@@ -44,6 +44,8 @@ CELLS = [
     ("gemma3", "f32", "sdpa", "dynamic"),
     ("gemma3", "bf16", "sdpa", "static"),
     ("gemma3", "f16", "eager", "static"),
+    ("gpt2", "f32", "eager", "static"),
+    ("gpt2", "f32", "sdpa", "dynamic"),
 ]
 
 
@@ -62,6 +64,33 @@ def test_an_untouched_model_passes(tmp_path: Path, family: str, dtype: str, atte
         ("decode", attention, 4),
         ("aligned", attention, 2),
     }
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_gpt2_is_not_run_in_a_type_without_a_bound_for_its_gelu(dtype: str) -> None:
+    model = small_models.make("gpt2").to({"bf16": torch.bfloat16, "f16": torch.float16}[dtype])
+    with pytest.raises(Unsupported, match=f"rounds every step of its GELU to {dtype}"):
+        greta.probe(model, IDS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("activation_function", "relu"),
+        ("scale_attn_by_inverse_layer_idx", True),
+        ("reorder_and_upcast_attn", True),
+        ("add_cross_attention", True),
+    ],
+)
+def test_a_part_of_gpt2_without_a_reference(key: str, value: object) -> None:
+    with pytest.raises(ModelError, match=f"{key} is {value!r}, for which there is no reference"):
+        greta.load_model(small_models.make("gpt2", **{key: value}))
+
+
+@pytest.mark.parametrize("own", [{"n_inner": 96, "tie_word_embeddings": False}, {"scale_attn_weights": False}])
+def test_gpt2_with_options_of_its_own(tmp_path: Path, own: dict[str, object]) -> None:
+    name = small_models.save(small_models.make("gpt2", **own), tmp_path)
+    assert greta.probe(name, IDS).verdict.status == "PASS"
 
 
 def test_the_canary_is_found(tmp_path: Path) -> None:
@@ -181,6 +210,7 @@ def test_the_table_of_the_docs_is_the_code_s() -> None:
         "Qwen3": "qwen3",
         "Gemma 2": "gemma2",
         "Gemma 3": "gemma3_text",
+        "GPT-2": "gpt2",
     }
     rows = table("docs/transformers.md", "What is traced")
     assert FAMILIES["llama"].layer == FAMILIES["mistral"].layer == FAMILIES["qwen2"].layer
@@ -188,4 +218,9 @@ def test_the_table_of_the_docs_is_the_code_s() -> None:
         family = FAMILIES[name]
         sites = {**family.layer, **family.outside}
         said = {row["stage"].strip("`"): row[title].strip() for row in rows if row[title].strip()}
-        assert said == {stage: f"`{s.module or 'the layer'}` {s.side}" for stage, s in sites.items()}
+        assert said == {stage: _said(site) for stage, site in sites.items()}
+
+
+def _said(site: Site) -> str:
+    part = "" if site.part is None else f", third {site.part + 1}"
+    return f"`{site.module or 'the layer'}` {site.side}{part}"
