@@ -24,7 +24,7 @@ import hashlib
 import os
 import secrets
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,12 @@ from pytest_greta.result import ProbeResult
 
 RESULTS = "results.jsonl"
 OPTION = "--greta-artifacts"
+BUFFER = 1 << 20
+"""Bytes read at once: a line has tens of thousands, and pieces of 8 KiB cost as much as the reading."""
 MAX_NAME = 120
 """Bytes of a name made from ids; the longest suffix of ours fits into what file systems leave (255)."""
+
+Seen = Callable[[ProbeResult], None]
 
 _SAFE = frozenset(string.ascii_letters + string.digits + "._-=")
 
@@ -164,36 +168,40 @@ def replacing(path: Path, option: str = OPTION) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-def read_results(path: Path) -> tuple[list[ProbeResult], list[str]]:
+def read_results(path: Path, seen: Seen | None = None) -> tuple[list[ProbeResult], list[str]]:
     """The results of a ``results.jsonl``, and a sentence for each line that is none (a kill may cut the last one).
 
-    Their rows stay in the file, and are read again when someone asks for them. Raises ``ArtifactError`` where the file
-    cannot be read.
+    Their rows stay in the file, and are read again when someone asks for them; ``seen`` gets each result while they are
+    at hand. Raises ``ArtifactError`` where the file cannot be read.
     """
     results, problems = [], []
-    for number, place, size in _lines_of(path):
+    for number, place, raw in _lines_of(path):
+        line = Line(partial(bytes, raw))
         try:
-            results.append(unpack(Line(partial(_part_of, path, place, size))))
+            result = unpack(line)
+            if seen is not None:
+                seen(result)
+            line.read = partial(_part_of, path, place, len(raw))
+            results.append(result)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             where = clean(f"{path}:{number}")
             problems.append(_both("breach.unreadable", where=where, error=clean(str(error))))
     return results, problems
 
 
-def _lines_of(path: Path) -> Iterator[tuple[int, int, int]]:
-    """(number from 1, first byte, bytes) of each line that is not blank."""
+def _lines_of(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(number from 1, first byte, the line) of each line that is not blank."""
     place = 0
-    with _unread(path), path.open("rb") as file:
+    with _unread(path), path.open("rb", BUFFER) as file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, place, len(line)
+            if not line.isspace():
+                yield number, place, line
             place += len(line)
 
 
 def _part_of(path: Path, place: int, size: int) -> bytes:
-    with _unread(path), path.open("rb") as file:
-        file.seek(place)
-        return file.read(size)
+    with _unread(path), path.open("rb", 0) as file:
+        return os.pread(file.fileno(), size, place)
 
 
 @contextlib.contextmanager

@@ -60,8 +60,8 @@ def _merged(args: argparse.Namespace) -> int:
     from pytest_greta.report.terminal import summary
 
     try:
-        runs = merge(read(args.merge))
         files = Files(str(args.output), "--output")
+        runs = merge(read(args.merge, files.sheet.add))
         for suite in dict.fromkeys(result.suite for result in runs.results):
             files.folder(suite)
     except (ArtifactError, pytest.UsageError) as error:

@@ -36,10 +36,13 @@ class Files:
     """Only the process that has all results makes one. A folder is made when its suite first needs it."""
 
     def __init__(self, root: str, source: str) -> None:
+        from pytest_greta.report.tsv import Sheet
+
         self.root = root
         self.source = source
         self.date = day()
         self.folders: dict[str, RunFolder] = {}
+        self.sheet = Sheet()
         self.problems: list[str] = []
         """What could not be written after the start: said in the summary, because the verdicts stand without it."""
 
@@ -59,6 +62,7 @@ class Files:
         from pytest_greta.artifacts import ArtifactError
 
         for result in results:
+            self.sheet.add(result)
             try:
                 self.folder(result.suite).append(result)
             except (ArtifactError, pytest.UsageError) as error:
@@ -79,14 +83,13 @@ class Files:
         from pytest_greta.artifacts import ArtifactError
         from pytest_greta.report.author import default_author
         from pytest_greta.report.markdown import final_report
-        from pytest_greta.report.tsv import pieces
 
         author = default_author(lang)
         for suite, folder in self.folders.items():
             rows = [result for result in results if result.suite == suite]
             tsv = folder.analysis_path
             try:
-                folder.write(tsv, pieces(rows))
+                folder.write(tsv, self.sheet.pieces(rows))
                 report = final_report(
                     rows,
                     suite=suite,

@@ -106,8 +106,12 @@ def gains(results: Iterable[ProbeResult]) -> tuple[StageGain, ...]:
         data = (result.settings.get("model"), result.settings.get("dtype"), result.prompt, result.n_tokens)
         for stage, gain in result.digest.gains.items():
             by_stage.setdefault(stage, {}).setdefault(data, []).append(gain)
-    tests = [_sign_test(stage, [median(same) for same in values.values()]) for stage, values in by_stage.items()]
+    tests = [_sign_test(stage, list(map(_median, values.values()))) for stage, values in by_stage.items()]
     return _holm(sorted(tests, key=lambda test: ORDER.get(test.stage, len(ORDER))))
+
+
+def _median(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else median(values)  # most data are of one probe, and there are many
 
 
 def case_gains(checks: Iterable[StageCheck]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greta import exit_codes
-from pytest_greta.artifacts import RESULTS, ArtifactError, read_results
+from pytest_greta.artifacts import RESULTS, ArtifactError, Seen, read_results
 from pytest_greta.report.pick import severity
 from pytest_greta.result import ProbeResult
 from pytest_greta.texts import Text, text
@@ -56,8 +56,9 @@ def key(result: ProbeResult) -> Key:
     return result.suite, result.case, result.probe
 
 
-def read(folders: Iterable[Path]) -> Runs:
-    """All results below the folders. Raises ``ArtifactError`` for a folder that holds none."""
+def read(folders: Iterable[Path], seen: Seen | None = None) -> Runs:
+    """All results below the folders; ``seen`` as in ``read_results``. Raises ``ArtifactError`` for a folder that holds
+    none."""
     results: list[ProbeResult] = []
     problems: list[Text] = []
     for folder in folders:
@@ -65,7 +66,7 @@ def read(folders: Iterable[Path]) -> Runs:
         if not files:
             raise ArtifactError(" / ".join(text("runs.nothing", path=str(folder), file=RESULTS).lines("both")))
         for file in files:
-            found, unread = read_results(file)
+            found, unread = read_results(file, seen)
             results += found
             problems += [Text(line, line) for line in unread]
     return Runs(tuple(results), tuple(problems))

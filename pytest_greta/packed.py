@@ -35,6 +35,7 @@ TABLES: dict[str, type[Any]] = {
 LARGE = ("stages", "bytes", "stats")
 """A row a layer and more."""
 
+_STR = frozenset({str})
 _PLAIN = ({int}, {bool}, {int, bool})
 
 
@@ -153,6 +154,22 @@ def _plain_types(hint: Any) -> Iterator[type]:
         yield hint
 
 
+@cache
+def _wanted(kind: Any) -> frozenset[str]:
+    """The columns without a default."""
+    return frozenset(field.name for field in dataclasses.fields(kind)) - default_values(kind).keys()
+
+
+def _fits(values: list[Any], fit_types: frozenset[type]) -> bool:
+    if fit_types == _STR:  # half of the columns, and to join them takes a quarter of the time
+        try:
+            "".join(values)
+        except TypeError:
+            return False
+        return True
+    return fit_types.issuperset(map(type, values))
+
+
 def _rows(line: Line, name: str, kind: Any, table: Any) -> Rows[Any]:
     if not isinstance(table, dict) or not all(isinstance(column, list) for column in table.values()):
         raise ValueError(f"{name}: expected columns")
@@ -160,10 +177,9 @@ def _rows(line: Line, name: str, kind: Any, table: Any) -> Rows[Any]:
     if len(sizes) != 1:
         raise ValueError(f"{name}: columns of different lengths")
     for column, fit_types in _types(kind).items():
-        if column in table and not set(map(type, table[column])) <= fit_types:
+        if column in table and not _fits(table[column], fit_types):
             wrong = next(value for value in table[column] if type(value) not in fit_types)
             raise ValueError(f"{name}.{column}: unexpected {wrong!r}"[:200])
-    wanted = {field.name for field in dataclasses.fields(kind)} - default_values(kind).keys()
-    if absent := wanted - table.keys():
+    if absent := _wanted(kind) - table.keys():
         raise ValueError(f"{name}: no column {min(absent)}")
     return Rows(kind, sizes.pop(), partial(line.table, name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import repeat
 from operator import attrgetter
@@ -35,10 +35,12 @@ class Rows(Sequence[T]):
         return self._size
 
     def __iter__(self) -> Iterator[T]:
-        fields = converters(self.kind)
-        changes = [change for _, change in fields]
-        for row in self.columns(*(name for name, _ in fields)):
-            yield self.kind(*(v if c is None or v is None else c(v) for v, c in zip(row, changes, strict=True)))
+        table, defaults = self.table(), default_values(self.kind)
+        values: list[Iterable[Any]] = []
+        for name, change in converters(self.kind):
+            found = table.get(name) or repeat(defaults[name], self._size)
+            values.append(found if change is None else [v if v is None else change(v) for v in found])
+        return map(self.kind, *values)
 
     @overload
     def __getitem__(self, index: int) -> T: ...

@@ -29,18 +29,17 @@ _KEY = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
 def indicators(results: Sequence[ProbeResult], lang: Lang) -> list[str]:
     headers = [say(f"word.{w}", lang) for w in ("case", "mode")]
     headers += [say(f"indicator.{w}", lang) for w in ("k", "v", "kv")]
-    rows = []
-    for result in results:
-        if result.verdict is None:
-            continue
-        values = result.verdict.indicators.by_key.values()
-        rows.append([escape(result.case), escape(pick.mode_text(result)), *(truth(v, lang) for v in values)])
-    if not rows:
+    judged = [(result, result.verdict.indicators.by_key.values()) for result in results if result.verdict is not None]
+    if not judged:
         return []
     notes = paragraph("report.indicator_note", lang) + paragraph("summary.indicators_note", lang)
-    lines = notes + table(headers, rows[:LISTED])
-    if len(rows) > LISTED:
-        lines += paragraph("report.folded", lang, count=len(rows) - LISTED, file="results.jsonl")
+    rows = (
+        [escape(result.case), escape(pick.mode_text(result)), *(truth(v, lang) for v in values)]
+        for result, values in judged[:LISTED]
+    )
+    lines = notes + table(headers, rows)
+    if len(judged) > LISTED:
+        lines += paragraph("report.folded", lang, count=len(judged) - LISTED, file="results.jsonl")
     return lines
 
 
