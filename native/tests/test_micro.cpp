@@ -80,7 +80,7 @@ void loaded() {
   }
   for (int32_t begin = 0; begin < dim; begin += 8) {
     for (int32_t end = begin + 1; end <= dim; ++end) {
-      greta::load_columns<dtype>(rows, begin, end, out.data());
+      greta::load_columns<dtype>(rows, begin, end, rows[0], out.data());
       for (int32_t i = begin; i < end; ++i) {
         for (int32_t j = 0; j < lanes; ++j) {
           const float want = expected[static_cast<size_t>(j * dim + i)];
@@ -114,7 +114,7 @@ void multiplied() {
             k[static_cast<size_t>(j * dqk + begin + i)];
       }
     }
-    greta::dot_products<R, C>(q.data() + begin, dqk, depth, kt.data(), s.data(), width, begin > 0, nullptr, 0);
+    greta::dot_products<R, C>(q.data() + begin, dqk, depth, kt.data(), s.data(), width, begin > 0);
   }
   for (size_t r = 0; r < R; ++r) {
     for (size_t j = 0; j < width; ++j) {
