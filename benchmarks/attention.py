@@ -14,11 +14,9 @@ pytest-greta; without it its columns say "-". A CPU build is enough (see ``INSTA
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +26,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
+from figures import (
+    Figure,
+    Heads,
+    Shape,
+    described,
+    numbers,
+    of_bandwidth,
+    positive,
+    rates,
+    speedup,
+    table,
+    write_json,
+)
 from threadpoolctl import threadpool_limits
 
 from pytest_greta.backends import native
@@ -51,55 +61,8 @@ INSTALL_TORCH = (
 Call = Callable[[], Any]
 
 
-@dataclass(frozen=True)
-class Heads:
-    query: int
-    kv: int
-    dim: int
-
-    def __str__(self) -> str:
-        return f"{self.query}/{self.kv} D{self.dim}"
-
-
 HEADS = (Heads(9, 3, 64), Heads(32, 8, 128))
 DTYPE_NAMES = ("f32", "bf16")
-
-
-@dataclass(frozen=True)
-class Shape:
-    phase: str
-    """prefill: ``length`` queries over as many keys, causal; decode: one query over ``length`` keys"""
-    heads: Heads
-    length: int
-    dtype: str
-    """of activations and cache"""
-
-    @property
-    def kv_bytes(self) -> int:
-        return 2 * self.length * self.heads.kv * self.heads.dim * DTYPES[self.dtype].numpy.itemsize
-
-    @property
-    def flops(self) -> float:
-        """Of the two products, counting what a causal mask leaves."""
-        pairs = self.length * (self.length + 1) / 2 if self.phase == "prefill" else self.length
-        return 4.0 * pairs * self.heads.query * self.heads.dim
-
-    def layers(self, cold_mib: int) -> int:
-        return 1 if self.phase == "prefill" else max(1, math.ceil(cold_mib * MIB / self.kv_bytes))
-
-
-@dataclass(frozen=True)
-class Figure:
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Figure:
-        return cls(statistics.median(values), min(values), max(values))
-
-    def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.low:.3g} .. {self.high:.3g})"
 
 
 class Library:
@@ -213,8 +176,12 @@ class Row:
     """decode: our speed over that of the plain read"""
 
 
+def layers_of(shape: Shape, cold_mib: int) -> int:
+    return 1 if shape.phase == "prefill" else max(1, math.ceil(cold_mib * MIB / shape.kv_bytes))
+
+
 def measure(shape: Shape, stream: Stream, torch: Any, args: argparse.Namespace) -> Row:
-    layers = shape.layers(args.cold_mib)
+    layers = layers_of(shape, args.cold_mib)
     library = Library(shape, args.threads, layers)
     theirs = Torch(torch, shape, layers) if torch is not None else None
     library()
@@ -226,52 +193,29 @@ def measure(shape: Shape, stream: Stream, torch: Any, args: argparse.Namespace) 
         if shape.phase == "decode":
             bandwidth.append(stream.gigabytes(seconds(stream)))
     library.close()
-    work = shape.flops if shape.phase == "prefill" else shape.kv_bytes
+    rate = rates(shape, ours_s)
+    assert rate is not None
     return Row(
         shape,
         Figure.of(ours_s),
-        Figure.of([work / s / 1e9 for s in ours_s]),
-        Figure.of([work / s / 1e9 for s in theirs_s]) if theirs_s else None,
+        rate,
+        rates(shape, theirs_s),
         theirs.way if theirs is not None else None,
-        Figure.of([b / a for a, b in zip(ours_s, theirs_s, strict=True)]) if theirs_s else None,
-        Figure.of([shape.kv_bytes / a / 1e9 / b for a, b in zip(ours_s, bandwidth, strict=True)])
-        if bandwidth
-        else None,
+        speedup(ours_s, theirs_s),
+        of_bandwidth(shape, ours_s, bandwidth),
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    headers = ("phase", "heads", "length", "dtype", "ms", "rate", "PyTorch's", "called", "x PyTorch", "x bandwidth")
-    lines = [
-        (
-            row.shape.phase,
-            row.shape.heads,
-            row.shape.length,
-            row.shape.dtype,
-            f"{row.seconds.median * 1e3:.3g}",
-            f"{row.rate.median:.3g} {'GFLOP/s' if row.shape.phase == 'prefill' else 'GB/s'}",
-            "-" if row.torch_rate is None else f"{row.torch_rate.median:.3g}",
-            row.torch_way or "-",
-            row.to_torch or "-",
-            row.to_bandwidth or "-",
-        )
-        for row in rows
-    ]
-    return tabulate(lines, headers=headers, disable_numparse=True)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    values = tuple(int(part) for part in text.split(",") if part)
-    if any(value < 1 for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected positive numbers, separated by commas")
-    return values
-
-
-def positive(text: str) -> int:
-    (value,) = numbers(text) or (0,)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a positive number")
-    return value
+def columns(row: Row) -> dict[str, Any]:
+    return {
+        **described(row.shape),
+        "ms": f"{row.seconds.median * 1e3:.3g}",
+        "rate": f"{row.rate.median:.3g} {row.shape.unit}",
+        "PyTorch's": row.torch_rate and f"{row.torch_rate.median:.3g}",
+        "called": row.torch_way,
+        "x PyTorch": row.to_torch,
+        "x bandwidth": row.to_bandwidth,
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -345,14 +289,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "torch": None if torch is None else torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
-    print(table(rows))
+    print(table([columns(row) for row in rows]))
     print(
         f"\nread bandwidth {bandwidth} GB/s over {args.stream_mib} MiB; "
         + ", ".join(f"{k} {v}" for k, v in machine.items())
     )
     if args.json is not None:
-        result = {"machine": machine, "bandwidth_gb_s": asdict(bandwidth), "rows": [asdict(row) for row in rows]}
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        rows_plain = [asdict(row) for row in rows]
+        write_json(args.json, {"machine": machine, "bandwidth_gb_s": asdict(bandwidth), "rows": rows_plain})
     return 0
 
 

@@ -1,7 +1,9 @@
-"""The emulated HIP libraries over random data, against attention in float64."""
+"""The HIP libraries over random data, against attention in float64: the emulated ones; or the one on a device, where
+GRETA_TEST_DEVICE names its backend (``benchmarks/gpu.py`` sets it)."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,15 +11,17 @@ import numpy as np
 from attention_cases import Array, Reference, batch, config, int32, randn, reference
 
 from pytest_greta.backends import native
-from pytest_greta.backends.base import Batch, LayerConfig, Phase, Schedule
+from pytest_greta.backends.base import Batch, LayerConfig, Numerics, Phase, Schedule
+from pytest_greta.backends.registry import NATIVE
 from pytest_greta.dtypes import DTYPES
 
 TILE = 64
-WAVES = {"cdna": "_hip_emulated", "warp": "_hip_emulated_warp32"}
+DEVICE = os.environ.get("GRETA_TEST_DEVICE", "")
+WAVES = {DEVICE: NATIVE[DEVICE]} if DEVICE else {"cdna": "_hip_emulated", "warp": "_hip_emulated_warp32"}
 """Wave width 64 with AMD's matrix instructions; 32 with NVIDIA's."""
 
 
-def emulated(wave: str = "cdna", *, faulty: bool = False) -> native.NativeBackend:
+def emulated(wave: str = next(iter(WAVES)), *, faulty: bool = False) -> native.NativeBackend:
     return native.load(ending=WAVES[wave], faulty=faulty)
 
 
@@ -95,7 +99,8 @@ def check(library: native.NativeBackend, shape: Shape) -> dict[Phase, tuple[byte
         for phase in shape.phases:
             out, lse = session.attend(0, phase, b, q)
             assert lse is not None
-            _judge(shape, layer, phase, starts, b, q, rows, out, lse)
+            declared = library.describe().declared(phase, shape.act)
+            _judge(shape, layer, phase, declared, starts, b, q, rows, out, lse)
             result[phase] = out.tobytes(), lse.tobytes()
     return result
 
@@ -108,6 +113,7 @@ def _judge(
     shape: Shape,
     layer: LayerConfig,
     phase: Phase,
+    declared: Numerics,
     starts: list[int],
     b: Batch,
     q: Array,
@@ -126,14 +132,24 @@ def _judge(
                     assert not out[token, head].astype(float).any(), where
                     assert lse[token, head] == np.float32(sink), where
                     continue
-                expected, rounding = _expected(shape, layer, phase, q[token, head], rows[seq], head, begin, end, sink)
+                row = q[token, head]
+                expected, rounding = _expected(shape, layer, phase, declared, row, rows[seq], head, begin, end, sink)
                 assert abs(lse[token, head] - expected.lse) <= expected.lse_bound, where
                 error = np.abs(out[token, head].astype(float) - expected.out)
                 assert (error <= expected.out_bound + rounding).all(), where
 
 
 def _expected(
-    shape: Shape, layer: LayerConfig, phase: Phase, q: Array, rows: Any, head: int, begin: int, end: int, sink: float
+    shape: Shape,
+    layer: LayerConfig,
+    phase: Phase,
+    declared: Numerics,
+    q: Array,
+    rows: Any,
+    head: int,
+    begin: int,
+    end: int,
+    sink: float,
 ) -> tuple[Reference, Array]:
     """The reference, and what P's rounding in prefill adds to the bound."""
     kv_head = head // (shape.heads // shape.kv_heads)
@@ -143,10 +159,12 @@ def _expected(
     scale = float(np.float32(1 / np.sqrt(shape.dqk)))
     bias = layer.alibi[head] * np.arange(begin - end + 1, 1) if layer.alibi else 0.0
     schedule = Schedule(tile=TILE, splits=8)
-    r = reference(q, k, v, scale, schedule, shape.act, cap=shape.cap, bias=bias, sink=sink)
+    step = 0 if declared.acc_round == "rne" else declared.k_step
+    r = reference(q, k, v, scale, schedule, shape.act, cap=shape.cap, bias=bias, sink=sink, k_step=step)
     if phase == "decode" or shape.act == "f32":
         return r, np.zeros(shape.dv)
     s = scale * (k @ q.astype(float))
     p = np.exp((shape.cap * np.tanh(s / shape.cap) if shape.cap else s) + bias - r.lse)
     act = DTYPES[shape.act]
-    return r, 1.01 * (np.maximum(act.u * p, np.minimum(p, act.smallest_subnormal / 2)) @ np.abs(v))
+    lost = act.smallest_normal if declared.flush else act.smallest_subnormal / 2
+    return r, 1.01 * (np.maximum(act.u * p, np.minimum(p, lost)) @ np.abs(v))
