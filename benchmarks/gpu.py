@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py --all [--backend hip] [--json FILE]
 
-``--only`` takes some of the parts:
+The device is the first that HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES leaves. ``--only`` takes some of the parts:
 
 - kernels: the emulated kernels' tests, run by the device instead, against float64
 - faults: the case files of every kind of fault, through the device library
@@ -37,6 +37,8 @@ from pytest_greta.backends.registry import NATIVE
 
 RIGHT, WRONG, USAGE, NOT_RUN = 0, 1, 2, 3
 DEVICES, EMULATED = ("hip", "cuda"), "hip-emulated"
+DEVICE = 0
+"""The first that this process sees; HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES chooses another for every part."""
 PARTS = ("kernels", "faults", "sanitizer", "graph", "speed")
 MEANS_NOTHING = "emulated: times mean nothing, and no device was used"
 
@@ -53,12 +55,12 @@ class Part:
     rows: list[Any] = field(default_factory=list)
 
 
-def usable(backend: str, device: int) -> native.NativeBackend:
+def usable(backend: str) -> native.NativeBackend:
     """The library, after it opened a session there. Raises ``BackendMissing``, or ``BackendError``."""
     library = native.load(ending=NATIVE[backend])
     config = SessionConfig(
         n_layers=1, n_heads=1, n_kv_heads=1, head_dim_qk=64, head_dim_v=64, max_seqs=1, max_len=1, act_dtype="f32",
-        kv_dtype="f32", softmax_scale=0.0, layers=(LayerConfig(),), device=device,
+        kv_dtype="f32", softmax_scale=0.0, layers=(LayerConfig(),),
     )  # fmt: skip
     library.open(config).close()
     return library
@@ -69,7 +71,7 @@ def found(args: argparse.Namespace) -> tuple[str, native.NativeBackend] | None:
     why = []
     for name in (args.backend,) if args.backend else DEVICES:
         try:
-            return name, usable(name, args.device)
+            return name, usable(name)
         except (BackendMissing, BackendError) as error:
             why.append(f"  {name}: {error}")
     print("gpu.py: nothing was run: there is no device with a library for it here.", file=sys.stderr)
@@ -195,7 +197,6 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--all", action="store_const", const=PARTS, dest="parts", help="every part")
     what.add_argument("--only", type=chosen, dest="parts", metavar="PART,...", help=f"some of {', '.join(PARTS)}")
     result.add_argument("--backend", choices=(*DEVICES, EMULATED), help="default: the first of hip, cuda that is here")
-    result.add_argument("--device", type=whole, default=0, metavar="N", help="of those that this process sees (0)")
     result.add_argument("--quick", action="store_true", help="a few tests, tiny shapes: shows that it runs")
     result.add_argument("--rounds", type=positive, help="measurements of each shape (default 15; 2 with --quick)")
     result.add_argument("--prefill", type=numbers, metavar="S,...", help="lengths (default 2048,4096,8192,16384)")
@@ -207,11 +208,11 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def machine_of(backend: str, library: native.NativeBackend, torch: Any, args: argparse.Namespace) -> dict[str, Any]:
+def machine_of(backend: str, library: native.NativeBackend, torch: Any) -> dict[str, Any]:
     said = library.describe()
     device = None
     if torch is not None and backend != EMULATED:
-        device = torch.cuda.get_device_name(args.device)
+        device = torch.cuda.get_device_name(DEVICE)
     return {
         "backend": backend,
         "library": f"{said.name} {said.version}",
@@ -232,8 +233,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     backend, library = here
     emulated = backend == EMULATED
     torch, why = load_torch(emulated)
-    place = None if torch is None else Place(torch, None if emulated else args.device)
-    machine = machine_of(backend, library, torch, args)
+    place = None if torch is None else Place(torch, None if emulated else DEVICE)
+    machine = machine_of(backend, library, torch)
     if emulated:
         print(MEANS_NOTHING)
     print(", ".join(f"{name} {value}" for name, value in machine.items() if value))

@@ -99,7 +99,7 @@ def test_without_a_device_nothing_runs(
         ([], "one of the arguments --all --only is required"),
         (["--all", "--backend", "hip-emulated"], "expected --quick with it"),
         (["--only", "kernels,all"], "'all': expected some of kernels,faults,sanitizer,graph,speed"),
-        (["--all", "--device", "-1"], "'-1': expected 0, 1, .."),
+        (["--all", "--splits", "-1"], "'-1': expected 0, 1, .."),
         (["--all", "--backend", "cpu"], "invalid choice: 'cpu'"),
         (["--all", "--decode", "0"], "'0': expected positive numbers"),
     ],
@@ -173,6 +173,17 @@ def test_a_sanitizer_that_finds_something_fails_its_part(
         assert (parts[1].detail == "racecheck") == (code != 0)
 
 
+def test_without_pytorch_the_parts_that_need_it_are_not_run(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert gpu.main([*EMULATED, "--only", "graph,sanitizer,speed"]) == 3
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": not run: " in line]
+    assert [line.split(":")[0] for line in lines] == ["graph", "sanitizer", "speed"]
+    assert "pip install torch" in lines[0]
+    assert gpu.main([*EMULATED, "--only", "sanitizer"]) == 0
+
+
 @needs_torch
 def test_measuring_and_replaying_over_the_emulation(
     gpu: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -199,7 +210,7 @@ def test_measuring_and_replaying_over_the_emulation(
 def test_a_replay_that_kept_the_old_lengths_is_found(gpu: Any, phase: Any) -> None:
     import torch
 
-    library, place = gpu.usable("hip-emulated", 0), gpu.Place(torch, None)
+    library, place = gpu.usable("hip-emulated"), gpu.Place(torch, None)
 
     def frozen(place: Any, call: Any) -> Any:
         call()
@@ -213,7 +224,7 @@ def test_the_time_of_a_wrong_answer_is_none(gpu: Any, monkeypatch: pytest.Monkey
     import torch
 
     speed = gpu.gpu_speed
-    library, place = gpu.usable("hip-emulated", 0), gpu.Place(torch, None)
+    library, place = gpu.usable("hip-emulated"), gpu.Place(torch, None)
     rows = speed.Torch.rows
     monkeypatch.setattr(speed.Torch, "rows", lambda self, way: 1.1 * rows(self, way))
     args = gpu.parser().parse_args([*EMULATED, "--all", "--prefill", "8", "--decode", "9", "--batch", "1"])
