@@ -210,6 +210,26 @@ def gelu(x: Array, form: Gelu, numerics: Numerics) -> Reference:
     return Reference(y, half * bent + relative * np.abs(y) + floor(numerics))
 
 
+def gelu_in_steps(x: Array, act: DType, numerics: Numerics) -> Reference:
+    """``gelu`` by tanh as separate operations, each of which rounds its result to ``act`` (``gelu_new`` in bf16, f16).
+
+    The bound is derived in ``docs/concepts/derivations.md``.
+    """
+    exact = gelu(x, "tanh", numerics)
+    x, u, s = x.astype(np.float64), act.u, act.smallest_subnormal
+    half = 0.5 * np.abs(x)
+    a = np.abs((2.0 / np.pi) ** 0.5 * (x + 0.044715 * x**3))
+    t = np.tanh(a)
+    off = (1.0 + u) ** GELU_TANH_ARGUMENT - 1.0
+    with np.errstate(over="ignore"):
+        argument = off * a / np.cosh((1.0 - off) * a) ** 2 + s
+    of_tanh = argument + (u + numerics.tanh_rel) * (t + argument) + s / 2
+    of_sum = of_tanh + u * (1.0 + np.copysign(t, x) + of_tanh)
+    halved = s / 2 * (1.0 + np.copysign(t, x) + of_sum)
+    det = half * of_sum + halved + GELU_DET * U * (np.abs(exact.y) + half * of_sum)
+    return Reference(exact.y, det + floor(numerics))
+
+
 def geglu(gate: Array, up: Array, form: Gelu, act: DType, numerics: Numerics) -> Reference:
     """gelu(gate) * up, as Gemma has it in place of SwiGLU."""
     inner, size = gelu(gate, form, numerics), up.astype(np.float64)

@@ -243,7 +243,10 @@ class _Walk:
         return self._stacked(spec, lambda gate, up: ref.geglu(gate, up, "tanh", self.act, self.model_numerics))
 
     def _gelu(self, spec: StageSpec) -> list[StageCheck]:
-        return self._stacked(spec, lambda up: ref.gelu(up, "tanh", self.model_numerics))
+        numerics = self.model_numerics
+        if numerics.act_round == "act":
+            return self._stacked(spec, lambda up: ref.gelu_in_steps(up, self.act, numerics))
+        return self._stacked(spec, lambda up: ref.gelu(up, "tanh", numerics))
 
     def _stacked(
         self, spec: StageSpec, reference: Callable[..., Reference], *, statistical: bool = False

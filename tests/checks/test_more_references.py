@@ -172,6 +172,67 @@ def test_healthy_gelus_stay_within(form, act):
     assert top > (0.1 if act == "f32" else 0.0)
 
 
+def gelu_in_steps(x, *, rounded_constants=True, cube_at_once=False, fast=0.0, rng=None):
+    """By tanh, every operation in float32 and then rounded to x's type."""
+    act = x.dtype
+
+    def kept(value):
+        return value.astype(act).astype(f32)
+
+    def constant(value):
+        return kept(f32(value)) if rounded_constants else f32(value)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = x.astype(f32)
+        cube = kept(x * x * x) if cube_at_once else kept(kept(x * x) * x)
+        a = kept(constant((2 / np.pi) ** 0.5) * kept(x + kept(constant(0.044715) * cube)))
+        value = np.tanh(a)
+        if fast:
+            value = np.clip(value * (1 + fast * rng.uniform(-0.99, 0.99, x.shape)), -1, 1).astype(f32)
+        return (kept(f32(0.5) * x) * kept(f32(1) + kept(value))).astype(act)
+
+
+def every_value(act):
+    """All finite values of a type of 16 bits: [1, 63488] or so."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(TYPES[act])
+    return values[np.isfinite(values.astype(f32))][None]
+
+
+@pytest.mark.parametrize("act", ["bf16", "f16"])
+def test_every_gelu_in_steps_stays_within(act):
+    x, declared, fast = every_value(act), Numerics(act_round="act"), 2.0**-11
+    tops = []
+    for rounded in (True, False):
+        for at_once in (True, False):
+            stored = gelu_in_steps(x, rounded_constants=rounded, cube_at_once=at_once)
+            assert rho(ref.gelu(x, "tanh", declared), stored).rho > 10  # without the term of the steps
+            tops.append(rho(ref.gelu_in_steps(x, DTYPES[act], declared), stored).rho)
+    stored = gelu_in_steps(x, fast=fast, rng=rng_of(0))
+    tops.append(rho(ref.gelu_in_steps(x, DTYPES[act], Numerics(tanh_rel=fast)), stored).rho)
+    assert max(tops) <= 1.0
+    assert min(tops) > 0.3  # not wider than it must be
+
+
+@pytest.mark.parametrize("act", ["bf16", "f16"])
+def test_gelu_in_steps_to_the_letter(act):
+    chosen = rng_of(0).standard_normal(60) * 3
+    x = np.concatenate([chosen, [0, 1e-5, -3e-7, 12, -12, -5.5, 60, -60]]).astype(TYPES[act])[None]
+    got = ref.gelu_in_steps(x, DTYPES[act], Numerics())
+    u, s = {"bf16": (2.0**-8, 2.0**-133), "f16": (2.0**-11, 2.0**-24)}[act]
+    with mpmath.workdps(200):
+        for i, value in enumerate(x[0]):
+            v = mp.mpf(float(value))
+            a = mp.sqrt(2 / mp.pi) * (v + mp.mpf("0.044715") * v**3)
+            t, e = mp.tanh(a), (1 + mp.mpf(u)) ** 8 - 1
+            y = v / 2 * (1 + t)
+            assert got.y[0, i] == pytest.approx(float(y), rel=1e-12, abs=1e-300)
+            moved = e * abs(a) / mp.cosh((1 - e) * abs(a)) ** 2 + s
+            of_tanh = moved + (u + mp.mpf(2) ** -23) * (abs(t) + moved) + s / 2
+            of_sum = of_tanh + u * (1 + t + of_tanh)
+            bound = abs(v) / 2 * of_sum + s / 2 * (1 + t + of_sum) + 3 * U * (abs(y) + abs(v) / 2 * of_sum)
+            assert got.b1[0, i] == pytest.approx(float(bound), rel=1e-6, abs=2e-42)
+
+
 @pytest.mark.parametrize(("form", "name"), [("erf", "erf_rel"), ("tanh", "tanh_rel")])
 def test_a_fast_function_passes_where_it_is_declared(form, name):
     rng = rng_of(0)
@@ -239,6 +300,21 @@ def test_wrong_gelus_are_found():
         assert rho(reference, gelu(x, form) * f32(1 + 1e-6)).rho > 1
         low = gelu(x.astype(TYPES["bf16"]), form)
         assert rho(reference, low).rho > 100
+
+
+@pytest.mark.parametrize("act", ["bf16", "f16"])
+def test_wrong_gelus_in_steps_are_found(act):
+    x = (rng_of(0).standard_normal((4, 400)) * 2).astype(TYPES[act])
+    x32, reference = x.astype(f32), ref.gelu_in_steps(x, DTYPES[act], Numerics(act_round="act"))
+
+    def wrong(value):
+        return rho(reference, value.astype(TYPES[act])).rho
+
+    assert wrong(x32 / (f32(1) + np.exp(-x32))) > 3  # SiLU
+    assert wrong(np.maximum(x32, 0)) > 3
+    assert wrong(gelu(x, "tanh") * f32(1.05)) > 3
+    assert wrong(x32 / (f32(1) + np.exp(f32(-1.702) * x32))) > 2  # the quick one
+    assert wrong(gelu(x, "tanh")) <= 1  # rounded once: within
 
 
 def test_a_missing_or_halved_bias_is_found():
