@@ -80,11 +80,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "model {model!r} is loaded in {types}, not in {dtype}",
         "el modelo {model!r} está cargado en {types}, no en {dtype}",
     ),
-    "hf.gelu_type": (
-        "model {model!r} rounds every step of its GELU to {dtype}, for which no bound is derived; f32 can be probed",
-        "el modelo {model!r} redondea cada paso de su GELU a {dtype}, para lo que no hay cota derivada; "
-        "se puede sondear en f32",
-    ),
     "hf.backend": (
         "model {model!r} runs its own attention: its backend has the keys attention and cache, not {backend}",
         "el modelo {model!r} ejecuta su propia atención: su backend tiene las claves attention y cache, no {backend}",

@@ -263,8 +263,6 @@ def _require(given: _Given, plan: RunPlan) -> None:
     if plan.inject is not None and not plantable(plan.inject, config):
         names = ", ".join(PLANTED)
         raise Unsupported("inject", text("hf.inject", fault=plan.inject.fault, model=given.name, names=names))
-    if config.ffn_act == "gelu" and plan.act_dtype != "f32":
-        raise Unsupported("dtype", text("hf.gelu_type", model=given.name, dtype=plan.act_dtype))
     if plan.act_dtype not in given.types:
         message = text("hf.other_type", model=given.name, types=", ".join(given.types), dtype=plan.act_dtype)
         raise Unsupported("dtype", message)

@@ -7,6 +7,7 @@ RMS norms                            float32; cast before the weight (``norm_cas
 LayerNorm                            float32 until its end: nothing to declare
 RoPE                                 tables, products and their sum in the model's type (``rope_dtype``)
 silu(gate) * up, gelu(gate) * up     the activation in the model's type before the product (``act_round``)
+``gelu_new`` without a gate          every operation's result in the model's type (``act_round``)
 a cap of the logits                  each step in the model's type (``score_dtype``)
 ``eager``                            scores in the model's type, after the product, the scale, each step of a soft cap
                                      (``score_dtype``); P divided by its sum, then in the model's type

@@ -39,8 +39,9 @@ def test_position_ids_off_by_one_in_decode(family: str) -> None:
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_learned_positions_off_by_one_in_decode(attention: str) -> None:
-    model = small_models.make("gpt2")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_learned_positions_off_by_one_in_decode(attention: str, dtype: torch.dtype) -> None:
+    model = small_models.make("gpt2").to(dtype)
     learned = model.transformer.wpe
     forward = learned.forward
     learned.forward = lambda ids: forward(ids + (ids.shape[1] == 1))

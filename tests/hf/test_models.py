@@ -14,8 +14,13 @@ import transformers
 
 import pytest_greta as greta
 from pytest_greta.backends.base import Unsupported
+from pytest_greta.checks.reference import gelu_in_steps
+from pytest_greta.checks.rounding import error
+from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.store import ModelError, ModelMissing, find_model
+from pytest_greta.hf import numerics
 from pytest_greta.hf.families import FAMILIES, Site
+from pytest_greta.pytorch.arrays import to_numpy, to_torch
 from pytest_greta.settings import RunSettings
 from tests.docs.pages import table
 
@@ -46,6 +51,10 @@ CELLS = [
     ("gemma3", "f16", "eager", "static"),
     ("gpt2", "f32", "eager", "static"),
     ("gpt2", "f32", "sdpa", "dynamic"),
+    ("gpt2", "bf16", "eager", "dynamic"),
+    ("gpt2", "bf16", "sdpa", "static"),
+    ("gpt2", "f16", "eager", "dynamic"),
+    ("gpt2", "f16", "sdpa", "static"),
 ]
 
 
@@ -67,10 +76,15 @@ def test_an_untouched_model_passes(tmp_path: Path, family: str, dtype: str, atte
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
-def test_gpt2_is_not_run_in_a_type_without_a_bound_for_its_gelu(dtype: str) -> None:
-    model = small_models.make("gpt2").to({"bf16": torch.bfloat16, "f16": torch.float16}[dtype])
-    with pytest.raises(Unsupported, match=f"rounds every step of its GELU to {dtype}"):
-        greta.probe(model, IDS)
+def test_the_gelu_of_transformers_stays_within_in_every_value(dtype: str) -> None:
+    """``gelu_new`` as it is, over all finite values of the type, with what is declared of the model."""
+    act = DTYPES[dtype]
+    x = np.arange(1 << 16, dtype=np.uint16).view(act.numpy)
+    x = x[np.isfinite(x.astype(np.float32))]
+    y = to_numpy(transformers.activations.ACT2FN["gelu_new"](to_torch(x)))
+    reference = gelu_in_steps(x, act, numerics.model(FAMILIES["gpt2"], dtype))
+    wrong, _ = error(reference.y, y, act)
+    assert (wrong <= reference.b1).all()
 
 
 @pytest.mark.parametrize(
