@@ -30,7 +30,8 @@ endfunction()
 
 # `kernels`: objects for one wave width, which the twin shares. Its fault points lie in the host side and in `combine`.
 function(greta_emulated_kernels name wave)
-  add_library(${name} OBJECT src/hip/kernels.cpp src/hip/emulate/emulate.cpp src/hip/emulate/runtime_emulated.cpp)
+  add_library(${name} OBJECT src/hip/kernels.cpp src/hip/emulate/emulate.cpp src/hip/emulate/fence.cpp
+    src/hip/emulate/runtime_emulated.cpp)
   greta_emulated(${name} ${wave})
 endfunction()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-HIP = Path(__file__).parents[2] / "native" / "src" / "hip"
+NATIVE = Path(__file__).parents[2] / "native"
+HIP = NATIVE / "src" / "hip"
 PROGRAM = """
 #include "gpu.h"
 #include <cstdio>
@@ -18,6 +20,7 @@ GPU_KERNEL(turn_around, Params, 2, 1) {
   shared[gpu::thread()] = gpu::thread();
   if (p.barrier == 1 || (p.barrier == 2 && gpu::thread() != 5)) gpu::sync();
   if (p.barrier == 3 && gpu::lane() != 3) gpu::shuffle_xor(1.0f, 1);
+  if (p.barrier == 5) shared[2 * gpu::wave + gpu::thread()] = 0;
   if (p.barrier == 4) gpu::lane() < 7 ? gpu::shuffle(1.0f, 0) : (gpu::sync(), 0.0f);
   p.out[gpu::thread()] = shared[2 * gpu::wave - 1 - gpu::thread()];
 }
@@ -37,8 +40,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("emulation")
     (folder / "program.cpp").write_text(PROGRAM)
     flags = ["-std=c++17", "-O1", "-DGRETA_EMULATED=1", f"-DGRETA_WAVE={request.param}", f"-I{HIP}"]
-    sources = [str(folder / "program.cpp"), str(HIP / "emulate/emulate.cpp")]
-    subprocess.run(["g++", *flags, *sources, "-o", str(folder / "program")], check=True)
+    sources = [folder / "program.cpp", HIP / "emulate/emulate.cpp", HIP / "emulate/fence.cpp"]
+    subprocess.run(["g++", *flags, *sources, "-o", folder / "program"], check=True)
     return folder / "program"
 
 
@@ -60,3 +63,65 @@ def test_barriers(program: Path, barrier: str, said: str) -> None:
         assert said in text
         if barrier in "234":
             assert text.startswith("kernel turn_around, block (0, 0, 0), thread ")
+
+
+def test_shared_memory_ends_at_a_page_that_cannot_be_touched(program: Path) -> None:
+    assert subprocess.run([program, "5"], capture_output=True, check=False).returncode == -signal.SIGSEGV
+
+
+MEMORY = """
+#include "gpu.h"
+#include "runtime.h"
+#include <cstdio>
+#include <cstdlib>
+using namespace greta;
+struct Params { volatile char* at; int write; };
+GPU_KERNEL(touch, Params, 1, 1) {
+  if (gpu::thread() != 0) return;
+  if (p.write) *p.at = 1;
+  else (void)*p.at;
+}
+int main(int, char** argv) {
+  void* memory = runtime::allocate(static_cast<size_t>(std::atol(argv[1])));
+  Params params{static_cast<char*>(memory) + std::atol(argv[2]), argv[3][0] == 'w'};
+  runtime::launch(runtime::find("touch"), {1, 1, 1}, 1, &params, nullptr);
+  runtime::release(memory);
+  std::puts("all is well");
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def toucher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("memory")
+    (folder / "program.cpp").write_text(MEMORY)
+    flags = ["-std=c++17", "-O1", "-DGRETA_EMULATED=1", f"-I{HIP}", f"-I{NATIVE}/src/cpu", f"-I{NATIVE}/include"]
+    sources = [HIP / "emulate" / f"{name}.cpp" for name in ("emulate", "fence", "runtime_emulated")]
+    sources.append(NATIVE / "src/cpu/errors.cpp")
+    subprocess.run(["g++", *flags, folder / "program.cpp", *sources, "-o", folder / "program"], check=True)
+    return folder / "program"
+
+
+@pytest.mark.parametrize(
+    ("size", "offset", "access", "code", "said"),
+    [
+        (100, 0, "write", 0, ""),
+        (100, 99, "write", 0, ""),
+        (8192, 8191, "read", 0, ""),
+        (100, 112, "read", -signal.SIGSEGV, ""),
+        (8192, 8192, "read", -signal.SIGSEGV, ""),
+        (8192, 8192, "write", -signal.SIGSEGV, ""),
+        (8192, -1, "read", -signal.SIGSEGV, ""),
+        (0, 16, "read", -signal.SIGSEGV, ""),
+        (100, 100, "write", -signal.SIGABRT, "a kernel wrote behind the 100 bytes that it was given"),
+        (100, -1, "write", -signal.SIGABRT, "a kernel wrote before the 100 bytes that it was given"),
+    ],
+)
+def test_a_kernel_that_leaves_its_memory(
+    toucher: Path, size: int, offset: int, access: str, code: int, said: str
+) -> None:
+    """A crash at the page behind the data, or, of a write into what the data left of its pages, an end on release."""
+    done = subprocess.run([toucher, str(size), str(offset), access], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert (done.stdout == "all is well\n") == (code == 0)

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "fence.h"
+
 #ifndef GRETA_WAVE
 #define GRETA_WAVE 64
 #endif
@@ -48,8 +50,8 @@ const char* launch(const Kernel& kernel, int blocks_x, int blocks_y, int blocks_
 void poisoned_at_start(void* data, size_t bytes);
 template <class T, size_t N>
 struct Shared {
-  alignas(16) T data[N];
-  Shared() { poisoned_at_start(data, sizeof data); }
+  T* data = static_cast<T*>(fenced(N * sizeof(T)));
+  Shared() { poisoned_at_start(data, N * sizeof(T)); }
 };
 
 struct Position {

@@ -1,12 +1,12 @@
 /* The runtime over the emulation: device memory is the process's own, a stream is nothing, calls are done when they
  * return. */
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <new>
 
 #include "emulate.h"
 #include "errors.h"
+#include "fence.h"
 #include "runtime.h"
 
 namespace greta {
@@ -23,13 +23,13 @@ std::string device_kind() {
 }
 
 void* allocate(size_t bytes) {
-  void* memory = std::malloc(bytes > 0 ? bytes : 1);
+  void* memory = gpu::fenced(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
 
 void release(void* memory) noexcept {
-  std::free(memory);
+  gpu::unfence(memory);
 }
 
 Stream create_stream() {
