@@ -17,7 +17,8 @@ from pytest_greta.checks.run import examine
 from pytest_greta.decide import decide_as_designed, decide_kv_aligned, inconclusive
 from pytest_greta.engine.scales import with_cache_scales
 from pytest_greta.engine.spec import ModelSource, StageSpec, decoder_stages
-from pytest_greta.result import ProbeResult, from_plain
+from pytest_greta.plain import from_plain
+from pytest_greta.result import ProbeResult
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.reading import Row, TraceFile
 from pytest_greta.trace.records import Key, Trace

@@ -188,7 +188,7 @@ def _only(args: argparse.Namespace, planned: list[Planned]) -> int:
 def _show(args: argparse.Namespace) -> int:
     import orjson
 
-    from pytest_greta.result import from_plain
+    from pytest_greta.plain import from_plain
     from pytest_greta.selftest.table import as_page
     from pytest_greta.selftest.tally import Summary
 
@@ -208,8 +208,8 @@ def _write(summary: Summary, path: Path) -> None:
     import orjson
 
     from pytest_greta.artifacts import write_atomic
+    from pytest_greta.plain import to_plain
     from pytest_greta.report.jsonline import json_line
-    from pytest_greta.result import to_plain
 
     plain = orjson.loads(json_line(to_plain(summary)))
     write_atomic(path, orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), "--json")

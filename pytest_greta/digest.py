@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-from pytest_greta.checks.result import StageCheck
+from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.rows import columns
 from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.stages import CACHE_STAGES
-
-if TYPE_CHECKING:
-    from pytest_greta.result import ProbeResult
 
 QKV = ("q_proj", "k_proj", "v_proj", "q_rope", "k_rope", "kv_write")
 """Whose hashes the report lists."""
@@ -51,15 +48,16 @@ class Digest:
     """The largest."""
 
 
-def digest(result: ProbeResult) -> Digest:
-    pairs = list(columns(result.bytes, "layer", "differs", "stage"))
+def digest(stages: Sequence[StageCheck], hashes: Sequence[ByteCheck], figures: Sequence[Any]) -> Digest:
+    """Of one result's stage checks, comparisons by hash and attention statistics."""
+    pairs = list(columns(hashes, "layer", "differs", "stage"))
     compared = [row[:2] for row in pairs if row[2] in QKV]
-    stats = list(columns(result.stats, "layer", "stage", "min", "max"))
+    stats = list(columns(figures, "layer", "stage", "min", "max"))
     scores = [(layer, float(low), float(high)) for layer, stage, low, high in stats if stage == "scores"]
     return Digest(
-        elements=sum(elements for elements, _ in columns(result.stages, "elements", "layer")),
-        odds=odds(result.stages),
-        gains=gains(result.stages),
+        elements=sum(elements for elements, _ in columns(stages, "elements", "layer")),
+        odds=odds(stages),
+        gains=gains(stages),
         compared=len(pairs),
         same=sum(not differs for _, differs, _ in pairs),
         hashes=len(compared),

@@ -50,7 +50,7 @@ def _library(path: str) -> texts.Text | None:
 
 def _backend(config: pytest.Config, name: str) -> texts.Text | None:
     from pytest_greta.backends.registry import known_backends, unknown
-    from pytest_greta.running import user_backends
+    from pytest_greta.user_backends import user_backends
 
     known = known_backends(user_backends(config))
     return None if name in known else unknown(name, known)

@@ -14,6 +14,7 @@ import pytest
 from pytest_greta import running, texts
 from pytest_greta import settings as settings_
 from pytest_greta.cases.model import Case, CaseError, Probe, Where
+from pytest_greta.located import where_of
 
 if TYPE_CHECKING:
     from _pytest._code.code import ExceptionInfo, TerminalRepr
@@ -103,8 +104,8 @@ class GretaProbe(pytest.Item):
 
     @property
     def where(self) -> str:
-        """file:line of the case, as ``running.where_of`` gives it."""
-        return running.where_of(self.config, self.path, self.probe.case.where.line)
+        """file:line of the case, as ``located.where_of`` gives it."""
+        return where_of(self.config, self.path, self.probe.case.where.line)
 
     def runtest(self) -> None:
         settings = running.run_settings(self.config, self.probe, self.nodeid, self.where)

@@ -16,10 +16,11 @@ from pytest_greta import options as options_
 from pytest_greta import settings as settings_
 from pytest_greta.baseline import gate
 from pytest_greta.cases.model import MODES
-from pytest_greta.distribute import Controller, tell_wrong
+from pytest_greta.controller import Controller
 from pytest_greta.fixture import greta
 from pytest_greta.session import SESSION, Session
 from pytest_greta.watchdog import Watchdog
+from pytest_greta.worker import tell_wrong
 
 if TYPE_CHECKING:
     from _pytest.config import PytestPluginManager

@@ -31,7 +31,8 @@ from pytest_greta.engine.store import ModelError
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.evidence import declares_less, gather, must_hold
 from pytest_greta.faults.kernel import armed, plants_kernel
-from pytest_greta.result import AttentionStat, ProbeResult, to_plain
+from pytest_greta.plain import to_plain
+from pytest_greta.result import AttentionStat, ProbeResult
 from pytest_greta.settings import RunSettings
 from pytest_greta.texts import text
 from pytest_greta.trace.records import Trace

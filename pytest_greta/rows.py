@@ -9,7 +9,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any, TypeVar, overload
 
-from pytest_greta.result import converters
+from pytest_greta.plain import converters
 
 T = TypeVar("T")
 

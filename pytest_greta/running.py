@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
-import shlex
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_greta import distribute, exit_guard, session, texts
+from pytest_greta import exit_guard, session, texts, worker
 from pytest_greta import settings as settings_
 from pytest_greta.baseline import gate
 from pytest_greta.cases.model import CaseError
+from pytest_greta.located import reproduce, where_of
 from pytest_greta.settings import API_SUITE, RunSettings
+from pytest_greta.user_backends import user_backends
 from pytest_greta.watchdog import Watchdog, as_line_of
 
 if TYPE_CHECKING:
     from pytest_greta.api import Run
-    from pytest_greta.backends.base import AttentionBackend
     from pytest_greta.cases.model import Probe
     from pytest_greta.result import ProbeResult
 
@@ -33,26 +32,13 @@ WATCHDOG: pytest.StashKey[Watchdog] = pytest.StashKey()
 SO_FAR: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
 """The results so far, in the process that has them."""
 
-Backends = Mapping[str, "Callable[[], AttentionBackend]"]
-_BACKENDS: pytest.StashKey[Backends] = pytest.StashKey()
-
-
-def where_of(config: pytest.Config, path: Path, line: int) -> str:
-    """file:line; a file of the project relative to where pytest was started, so that a click or a paste finds it."""
-    return f"{_shown(config, path)}:{line}"
-
-
-def _shown(config: pytest.Config, path: Path) -> str:
-    inside = path.is_relative_to(config.rootpath)
-    return Path(os.path.relpath(path, config.invocation_params.dir) if inside else path).as_posix()
-
 
 def run_settings(config: pytest.Config, probe: Probe, nodeid: str, where: str) -> RunSettings:
     settings = settings_.read(config)
     return RunSettings(
         nodeid=nodeid,
         where=where,
-        threads=distribute.threads(config),
+        threads=worker.threads(config),
         library=settings["library"],
         trace=settings["trace"],
         canary=settings["canary"],
@@ -62,14 +48,6 @@ def run_settings(config: pytest.Config, probe: Probe, nodeid: str, where: str) -
         backends=user_backends(config),
         reproduce=reproduce(config, nodeid),
     )
-
-
-def reproduce(config: pytest.Config, nodeid: str) -> str:
-    """The line that runs one probe again, from where pytest was started. Node ids hold a file's name: quoted."""
-    file, _, rest = nodeid.partition("::")
-    here = f"{_shown(config, config.rootpath / file)}::{rest}"
-    words = ["pytest", shlex.quote(here), settings_.read(config).command(), distribute.device_option(config)]
-    return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True)
@@ -143,7 +121,7 @@ def guarded(
 
     where = probe.case.where
     seconds = runs * float(probe.settings.get("timeout") or settings_.read(config)["timeout"])
-    distribute.leave_note(config, seconds)
+    worker.leave_note(config, seconds)
     try:
         with (
             exit_guard.guarded(config.stash[WATCHDOG].fd, lambda: _last_words(config, settings, "exited")),
@@ -168,15 +146,3 @@ def _last_words(config: pytest.Config, settings: RunSettings, key: str, **values
         return said
     results = config.stash[SO_FAR]() if SO_FAR in config.stash else ""
     return "\n".join(filter(None, (results, said, texts.say(settings.lang, "alone"))))
-
-
-def user_backends(config: pytest.Config) -> Backends:
-    """From the hook ``pytest_greta_backends``; of two with one name that of the nearer conftest.py wins."""
-    if _BACKENDS not in config.stash:
-        merged: dict[str, Callable[[], AttentionBackend]] = {}
-        for found in reversed(config.hook.pytest_greta_backends(config=config)):
-            if not isinstance(found, Mapping) or not all(isinstance(k, str) and callable(v) for k, v in found.items()):
-                raise pytest.UsageError(texts.say(settings_.lang(config), "bad_hook", found=found))
-            merged.update(found)
-        config.stash[_BACKENDS] = merged
-    return config.stash[_BACKENDS]

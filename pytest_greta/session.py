@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greta import distribute, given, texts
+from pytest_greta import given, located, texts, worker
 from pytest_greta import settings as settings_
 from pytest_greta.baseline import gate
 
@@ -27,7 +27,7 @@ def folder(config: pytest.Config, suite: str) -> RunFolder | None:
     if SESSION in config.stash:
         files = config.stash[SESSION].files
         return files.folder(suite) if files is not None else None
-    path = distribute.worker_folders(config).get(suite)
+    path = worker.worker_folders(config).get(suite)
     if path is None:
         return None
     from pytest_greta.artifacts import RunFolder
@@ -78,7 +78,7 @@ class Session:
 
     def prepare(self, nodeids: list[str]) -> None:
         """``--collect-only``: the report names what would run, and no folder of results is begun."""
-        rows = distribute.prepared(self.config, nodeids)
+        rows = located.prepared(self.config, nodeids)
         self.begin(dict.fromkeys(row.suite for row in rows))
         if self.files is not None:
             self.files.finish(rows, settings_.lang(self.config))
@@ -166,8 +166,7 @@ class Session:
         with_results = {result.suite for result in self.results}
         try:
             rows = [
-                replace(row, run_id=self.run_id, shard=self.shard)
-                for row in distribute.not_reached(self.config, nodeids)
+                replace(row, run_id=self.run_id, shard=self.shard) for row in located.not_reached(self.config, nodeids)
             ]
         except (CaseError, OSError):  # someone changed the file during the run: what was run still counts
             return

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pytest_greta.checks.result import ByteCheck, StageCheck, Worst
-from pytest_greta.result import AttentionStat, ProbeResult, from_plain, to_plain
+from pytest_greta.plain import from_plain, to_plain
+from pytest_greta.result import AttentionStat, ProbeResult
 from pytest_greta.verdict import Breach, Drift, Evidence, FirstFailure, Indicators, Verdict
 
 RESULT = ProbeResult(

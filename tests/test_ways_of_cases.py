@@ -9,12 +9,13 @@ import pytest
 from pytest_greta.backends.base import Unsupported
 from pytest_greta.cases.loader import load_suite
 from pytest_greta.cases.model import CaseError
+from pytest_greta.plain import from_plain, to_plain
 from pytest_greta.plan import expand
 from pytest_greta.probing import run_probe
 from pytest_greta.report.failure import failure_text
 from pytest_greta.report.markdown import final_report
 from pytest_greta.report.ways import way_texts
-from pytest_greta.result import ProbeResult, from_plain, to_plain
+from pytest_greta.result import ProbeResult
 from pytest_greta.settings import RunSettings
 from tests.support.plain import PlainBackend
 

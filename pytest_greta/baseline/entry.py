@@ -126,7 +126,7 @@ def _schedule(roundings: Mapping[str, Any]) -> dict[str, str]:
     """By phase, as reports spell it, with P's type: ``64 splits 2, p f32``; without a schedule that is known "?"."""
     from pytest_greta.backends.base import PHASES, Numerics
     from pytest_greta.checks.schedule import spelled
-    from pytest_greta.result import from_plain
+    from pytest_greta.plain import from_plain
 
     found: dict[str, str] = {}
     for phase in filter(roundings.__contains__, PHASES):

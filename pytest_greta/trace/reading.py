@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from pytest_greta.checks.result import StageCheck
-from pytest_greta.result import AttentionStat, from_plain
+from pytest_greta.plain import from_plain
+from pytest_greta.result import AttentionStat
 from pytest_greta.trace.hashing import digest
 from pytest_greta.trace.jsonl import TRACE_SCHEMA
 from pytest_greta.trace.lines import lines

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from pytest_greta.artifacts import replacing
 from pytest_greta.dtypes import DTYPES, FP8_E4M3FN, FP8_E4M3FNUZ, Array, dtype_of
-from pytest_greta.result import to_plain
+from pytest_greta.plain import to_plain
 from pytest_greta.trace.records import KernelRun, Key, PathTrace, Tap, Trace
 
 SIDECAR_SCHEMA = 1

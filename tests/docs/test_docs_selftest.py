@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from pytest_greta.result import from_plain
+from pytest_greta.plain import from_plain
 from pytest_greta.selftest.table import as_page
 from pytest_greta.selftest.tally import Summary
 from tests.docs.pages import ROOT

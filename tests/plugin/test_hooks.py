@@ -24,11 +24,11 @@ def test_the_nearer_conftest_wins(project: Project) -> None:
     project.cases(case("ok_1"), file="sub/a.greta.yaml")
     project.conftest(
         """
-from pytest_greta import running
+from pytest_greta.user_backends import user_backends
 def far(): return "far"
 def pytest_greta_backends(config): return {"mine": far, "far": far}
 def pytest_runtest_teardown(item):
-    found = running.user_backends(item.config)
+    found = user_backends(item.config)
     assert found["far"]() == "far" and found["mine"]() == "near"
 """
     )

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 from greta_project import Project, case
 
-from pytest_greta.distribute import THREAD_VARIABLES, cores, thread_environment
+from pytest_greta.environment import cores
+from pytest_greta.worker import THREAD_VARIABLES, thread_environment
 
 pytest.importorskip("xdist")
 

@@ -8,8 +8,8 @@ import mpmath
 import pytest
 
 from pytest_greta.faults.fixtures import FIXTURES, Expected, Fixture
+from pytest_greta.plain import from_plain, to_plain
 from pytest_greta.report.text import width
-from pytest_greta.result import from_plain, to_plain
 from pytest_greta.selftest.plan import Planned, Shape, Study, plan
 from pytest_greta.selftest.run import Record
 from pytest_greta.selftest.table import as_lines, as_page
