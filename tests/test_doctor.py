@@ -61,8 +61,9 @@ def test_it_fits_80_columns_and_says_what_was_never_run(lang):
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\x1b" not in done.stdout
     flat = " ".join(done.stdout.split())
-    assert ("on AMD hardware nothing of pytest-greta was run" in flat) == (lang != "es")
-    assert ("en hardware AMD no se ejecutó nada de pytest-greta" in flat) == (lang != "en")
+    assert ("on AMD hardware nothing of pytest-greta was run so far, on NVIDIA nothing yet" in flat) == (lang != "es")
+    assert ("en hardware AMD no se ejecutó nada de pytest-greta hasta ahora" in flat) == (lang != "en")
+    assert "benchmarks/gpu.py" in flat
     assert "ok HIP_VISIBLE_DEVICES 2,3" in flat
     assert "ROCR_VISIBLE_DEVICES=''" in flat
 

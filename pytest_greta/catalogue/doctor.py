@@ -120,10 +120,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.nothing_missing": ("nothing", "nada"),
     # what no machine of ours has shown
     "doctor.never_run": (
-        "on AMD hardware nothing of pytest-greta was run so far, nor on any other GPU: its HIP kernels ran lane by "
-        "lane on the CPU (backend hip-emulated), which shows indexing, masks and barriers, not that an MI300X runs "
-        "them correctly or fast",
-        "en hardware AMD no se ejecutó nada de pytest-greta hasta ahora, ni en ninguna otra GPU: sus kernels HIP se "
+        "on AMD hardware nothing of pytest-greta was run so far, on NVIDIA nothing yet; nor was benchmarks/gpu.py, "
+        "which checks and times on a device all that needs one. Its HIP kernels ran lane by lane on the CPU (backend "
+        "hip-emulated), which shows indexing, masks and barriers, not that an MI300X runs them correctly or fast",
+        "en hardware AMD no se ejecutó nada de pytest-greta hasta ahora, en NVIDIA nada todavía; tampoco "
+        "benchmarks/gpu.py, que comprueba y mide en un dispositivo todo lo que necesita uno. Sus kernels HIP se "
         "ejecutaron carril por carril en la CPU (backend hip-emulated), lo que muestra índices, máscaras y barreras, "
         "no que una MI300X los ejecute bien ni rápido",
     ),
