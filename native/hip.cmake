@@ -4,6 +4,7 @@ option(GRETA_HIP_EMULATED "Build the HIP kernels for the CPU: backend hip-emulat
 
 set(GRETA_HIP_HOST src/hip/calls.cpp src/hip/describe.cpp src/hip/hip_session.cpp src/hip/staging.cpp
   src/cpu/batch.cpp src/cpu/config.cpp src/cpu/errors.cpp)
+set(GRETA_HIP_FAULTS src/hip/fault_spoil.cpp src/hip/fault_rows.cpp src/faults/faults.cpp src/faults/wrong.cpp)
 
 # What every target here is compiled with.
 function(greta_hip_options name)
@@ -52,7 +53,7 @@ if(GRETA_HIP_EMULATED)
     add_library(${host} OBJECT ${GRETA_HIP_HOST})
     greta_emulated(${host} 64)
   endforeach()
-  target_sources(greta_emulated_host_faulty PRIVATE src/hip/fault_plan.cpp)
+  target_sources(greta_emulated_host_faulty PRIVATE ${GRETA_HIP_FAULTS})
   target_compile_definitions(greta_emulated_host_faulty PRIVATE GRETA_FAULTS=1)
   greta_emulated_kernels(greta_emulated_wave64 64)
   greta_emulated_kernels(greta_emulated_wave32 32)

@@ -43,7 +43,7 @@ function(greta_device_libraries name architectures)
       GRETA_COMBINE_IMAGE="${CMAKE_CURRENT_BINARY_DIR}/${name}_combine${ending}.image")
     target_link_libraries(${library} PRIVATE ${CMAKE_DL_LIBS})
   endforeach()
-  target_sources(greta_attn_${name}_faulty PRIVATE src/hip/fault_plan.cpp)
+  target_sources(greta_attn_${name}_faulty PRIVATE ${GRETA_HIP_FAULTS})
   target_compile_definitions(greta_attn_${name}_faulty PRIVATE GRETA_FAULTS=1)
 endfunction()
 

@@ -3,25 +3,11 @@
  * kernel. */
 #pragma once
 
-#include <cstdint>
+#include "kinds.h"
 
 struct greta_session;
 
 namespace greta {
-
-/* What each does, and what its magnitude means, stands at its place in faults/spoil.cpp.
- * split_merge: the split-KV combine adds the partial results without rescaling each by exp(m_split - m). */
-// clang-format off
-#define GRETA_FAULT_KINDS(X) \
-  X(kv_stale) X(kv_scale_lse) X(kv_scale_attn_out) X(layer_base) X(page_addr) X(tile_walk) X(causal_align) X(window) \
-  X(score_mod) X(split_merge) X(tile_quant) X(tail_nan) X(gain_lse) X(gain_kv_read) X(gain_attn_out) X(race)
-// clang-format on
-
-enum class Fault : int32_t {
-#define GRETA_FAULT_NAME(name) name,
-  GRETA_FAULT_KINDS(GRETA_FAULT_NAME)
-#undef GRETA_FAULT_NAME
-};
 
 struct AttendArgs;
 using Attend = void (*)(greta_session&, AttendArgs&);

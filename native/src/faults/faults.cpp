@@ -45,11 +45,6 @@ void plant(const FaultPlan& plan) {
 
 }  // namespace
 
-bool planted(Fault kind, int32_t phase, int32_t layer, int32_t head, int32_t position) noexcept {
-  return fault_plan.is(kind) && !fault_plan.suspended && matches(fault_plan.phase, phase) &&
-         matches(fault_plan.layer, layer) && matches(fault_plan.head, head) && matches(fault_plan.position, position);
-}
-
 }  // namespace greta
 
 greta_status greta_fault_set(const char* kind, int32_t phase, int32_t layer, int32_t head, int32_t position,
@@ -66,6 +61,7 @@ greta_status greta_fault_set(const char* kind, int32_t phase, int32_t layer, int
     plan.head = head;
     plan.position = position;
     plan.magnitude = magnitude;
+    greta::check_place(plan);
     greta::plant(plan);
   });
 }

@@ -1,7 +1,9 @@
 /* The one fault that is planted in this process. */
 #pragma once
 
-#include "fault_points.h"
+#include "kinds.h"
+
+struct greta_session;
 
 namespace greta {
 
@@ -22,6 +24,9 @@ extern FaultPlan fault_plan;
 inline bool matches(int32_t asked, int32_t actual) {
   return asked == -1 || asked == actual;
 }
+
+/* Fails where these kernels have no place for the kind: the case is then not run. */
+void check_place(const FaultPlan& plan);
 
 /* Another fault is set: what was remembered for the one before is forgotten. */
 void forget_calls();

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "fault_points.h"
 #include "plan.h"
 #include "session.h"
 

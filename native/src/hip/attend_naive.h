@@ -133,8 +133,10 @@ GPU_FN void combine(const AttendParams& p) {
   float m = -infinity;
   for (int32_t split = 0; split < p.splits; ++split) m = larger(m, partial_of(p, split, token, head)[0]);
   const bool unscaled = planted(p.fault, Fault::split_merge, head, seq.last_key(query));
+  const bool backwards = planted(p.fault, Fault::race, head, seq.last_key(query));
   float l = 0.0f, sum[dims_per_thread] = {};
-  for (int32_t split = 0; split < p.splits; ++split) {
+  for (int32_t turn = 0; turn < p.splits; ++turn) {
+    const int32_t split = backwards ? p.splits - 1 - turn : turn;
     const float* partial = partial_of(p, split, token, head);
     if (partial[0] == -infinity && partial[1] == 0.0f) continue; /* no key of this split is seen */
     const float weight = unscaled ? 1.0f : exp_of(partial[0] - (m == -infinity ? 0.0f : m));

@@ -2,7 +2,7 @@
 #include "batch_checks.h"
 #include "dtypes.h"
 #include "errors.h"
-#include "fault_plan.h"
+#include "fault_calls.h"
 #include "staging.h"
 
 namespace greta {
@@ -75,6 +75,7 @@ void write_call(greta_session& session, int32_t layer, const greta_batch* batch,
   params.rows = session.rows.as<int32_t>();
   runtime::launch(session.functions.kv_write, {batch->n_tokens, config.n_kv_heads, 1}, write_waves, &params,
                   session.stream);
+  rows_written(session, params, layer);
   tensors.finish();
 }
 

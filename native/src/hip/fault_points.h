@@ -1,22 +1,14 @@
-/* Where the faulty twin goes wrong. Elsewhere planted() is a constant false and nothing of this remains in a kernel. A
- * new kind is one line in the list and one `if (planted(...))` in a kernel. */
+/* Where the faulty twin goes wrong in a kernel. Elsewhere planted() is a constant false and nothing of this remains in
+ * a kernel. What is another argument of a call is spoiled in fault_spoil.cpp. */
 #pragma once
 
+#include "kinds.h"
 #include "params.h"
 #if defined(GRETA_EMULATED) || defined(__HIP__) || defined(__CUDACC__)
 #include "gpu.h" /* the host needs only the names */
 #endif
 
-/* split_merge: the split-KV combine adds the partial results without rescaling each by exp(m_split - m). */
-#define GRETA_FAULT_KINDS(X) X(split_merge)
-
 namespace greta {
-
-enum class Fault {
-#define GRETA_FAULT_NAME(name) name,
-  GRETA_FAULT_KINDS(GRETA_FAULT_NAME)
-#undef GRETA_FAULT_NAME
-};
 
 #if !defined(GPU_FN)
 #elif defined(GRETA_FAULTS)
