@@ -12,6 +12,7 @@ from pytest_greta import texts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_greta.engine.spec import ModelConfig
     from pytest_greta.texts import SaidError
 
 SYNTHETIC = "synthetic"
@@ -113,7 +114,6 @@ def _info(args: argparse.Namespace) -> int:
     except ModelError as error:
         return _fail(error, UNKNOWN if error.kind == "unknown" else FAILED)
     c, extras = source.config, source.extras
-    layer = c.layers[0]
     rows: list[tuple[str, Any]] = [
         ("name / nombre", source.name),
         ("architecture / arquitectura", c.arch),
@@ -121,8 +121,8 @@ def _info(args: argparse.Namespace) -> int:
         ("width, FFN / ancho, FFN", f"{c.width}, {c.ffn_width}"),
         ("heads, kv heads / cabezas, cabezas kv", f"{c.n_heads}, {c.n_kv_heads}"),
         ("head width qk, v / ancho de cabeza", f"{c.head_dim_qk}, {c.head_dim_v}"),
-        ("RoPE", f"base {layer.rope_base:g}, {layer.rope_style}, {layer.rotary_dim or c.head_dim_qk} dim"),
-        ("RMS eps", f"{c.rms_eps:g}"),
+        ("positions / posiciones", _positions(c)),
+        ("LayerNorm eps" if c.norm == "layer_norm" else "RMS eps", f"{c.rms_eps:g}"),
         ("context / contexto", c.context),
         ("vocabulary / vocabulario", c.vocab),
     ]
@@ -139,6 +139,17 @@ def _info(args: argparse.Namespace) -> int:
         rows.append(("origin / origen", source.origin))
     print(tabulate(rows, tablefmt="plain", disable_numparse=True))
     return OK
+
+
+def _positions(c: ModelConfig) -> str:
+    """How the model tells positions apart: each way that its layers have, in their order."""
+    ways = ["learned / aprendidas"] if c.learned_positions else []
+    for layer in c.layers:
+        if layer.rope_style != "none":
+            ways.append(f"RoPE base {layer.rope_base:g}, {layer.rope_style}, {layer.rotary_dim or c.head_dim_qk} dim")
+        elif layer.alibi:
+            ways.append("ALiBi")
+    return "; ".join(dict.fromkeys(ways))
 
 
 def _size(n_bytes: int) -> str:

@@ -57,15 +57,13 @@ def _backend(config: pytest.Config, name: str) -> texts.Text | None:
 
 
 def _model(name: str) -> texts.Text | None:
-    from pytest_greta.engine.load import is_path
-    from pytest_greta.engine.store import ModelError, ModelMissing, resolve
+    from pytest_greta.engine.load import check_name, is_path
+    from pytest_greta.engine.store import ModelError, ModelMissing
 
-    if is_path(name) or name.partition(":")[0] in ("synthetic", "transformers"):
-        return None
     try:
-        resolve(name)
-    except ModelMissing:
-        return None  # known, and not pulled yet: the case is not run, and the mend is said
+        check_name(name)
+    except ModelMissing as missing:
+        return missing.said if is_path(name) else None  # one not pulled yet: the case is not run, and the mend is said
     except ModelError as error:
         return error.said
     return None

@@ -147,9 +147,11 @@ def _based(folder: Path, option: Option, value: Any) -> Any:
     """A path on the command line is relative to the caller's folder, one in an ini file to that file."""
     if not option.is_path or not value.strip() or "://" in value:
         return value
-    if option.name == "model" and not value.endswith(".gguf"):
+    way = "transformers:" if option.name == "model" and value.startswith("transformers:") else ""
+    path = value.removeprefix(way)
+    if option.name == "model" and not path.endswith(".gguf") and not path.startswith((".", "/", "~")):
         return value  # a plain name
-    return str(folder / Path(value).expanduser())  # an absolute path stays as it is
+    return way + str(folder / Path(path).expanduser())  # an absolute path stays as it is
 
 
 def _parse(option: Option, raw: str, source: str) -> Any:

@@ -68,7 +68,6 @@ class Family:
     layer: Mapping[str, Site]
     body: str = "model"
     layers: str = "layers"
-    attention: str = "self_attn"
     outside: Mapping[str, Site] = field(
         default_factory=lambda: {"embed_out": Site("embed_tokens"), "final_norm": Site("norm")}
     )
@@ -104,7 +103,6 @@ FAMILIES: Mapping[str, Family] = {
         _GPT2,
         body="transformer",
         layers="h",
-        attention="attn",
         outside={"embed_out": Site("wte"), "pos_embed": Site("drop", "in"), "final_norm": Site("ln_f")},
         positions="wpe",
         transposed=True,

@@ -268,12 +268,17 @@ def _require(given: _Given, plan: RunPlan) -> None:
         raise Unsupported("dtype", message)
 
 
+def is_id(said: str) -> bool:
+    """Whether it may be a model's id, OWNER/NAME, to be looked for in the local cache where no such folder is."""
+    return said.count("/") == 1 and not said.startswith((".", "/", "~"))
+
+
 def _folder(name: str) -> Path:
     said = name.removeprefix(PREFIX)
     folder = Path(said).expanduser()
     if folder.is_dir():
         return folder
-    if said.count("/") == 1 and not said.startswith((".", "/", "~")):
+    if is_id(said):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

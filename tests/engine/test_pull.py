@@ -243,7 +243,7 @@ def test_info(tmp_path: Path, own_cache: Path, capsys: pytest.CaptureFixture[str
     for title, value in [
         ("architecture / arquitectura", "llama"),
         ("heads, kv heads / cabezas, cabezas kv", "4, 2"),
-        ("RoPE", "base 50000, interleaved, 16 dim"),
+        ("positions / posiciones", "RoPE base 50000, interleaved, 16 dim"),
         ("context / contexto", "512"),
         ("tied output / salida compartida", "yes / sí"),
         ("tensors / tensores", "F32 5, Q4_1 15"),

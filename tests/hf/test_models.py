@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import pytest_greta as greta
+from pytest_greta import cli
 from pytest_greta.backends.base import Unsupported
 from pytest_greta.checks.reference import gelu_in_steps
 from pytest_greta.checks.rounding import error
@@ -211,6 +212,15 @@ def test_a_gguf_without_what_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelMissing, match="needs the package 'accelerate'") as missing:
         greta.load_model(f"transformers:{find_model('smollm2-135m')}")
     assert missing.value.mend == "pip install gguf accelerate"
+
+
+def test_what_greta_model_says_of_gpt2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = small_models.save(small_models.make("gpt2", layer_norm_epsilon=3e-6), tmp_path)
+    assert cli.main(["model", "info", name]) == 0
+    said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()}
+    assert said["positions / posiciones"] == "learned / aprendidas"
+    assert said["LayerNorm eps"] == "3e-06"
+    assert not {"RMS eps", "RoPE"} & set(said)
 
 
 def test_tied_weights(tmp_path: Path) -> None:

@@ -158,12 +158,26 @@ def test_paths_of_an_ini_file_are_relative_to_it(project: Project, monkeypatch: 
     shutil.copy(LIBRARY, project.path / "libs/mine.so")
     project.ini("greta_library = libs/mine.so", "greta_model = models/m.gguf", "greta_artifacts = out")
     project.cases(case("ok_1"))
+    (project.path / "models").mkdir()
+    (project.path / "models/m.gguf").touch()
     (project.path / "below").mkdir()
     monkeypatch.chdir(project.path / "below")
     project.run("..")
     found = project.written(project.path / "out")["ok_1::kv_aligned"]["settings"]
     assert found["library"] == str(project.path / "libs/mine.so")
     assert found["model"] == str(project.path / "models/m.gguf")
+
+
+def test_a_folder_of_transformers_in_an_ini_file_is_relative_to_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.path / "models").mkdir()
+    project.ini("greta_model = transformers:./models").cases(case("ok_1"))
+    (project.path / "below").mkdir()
+    monkeypatch.chdir(project.path / "below")
+    project.run("..", "--greta-artifacts=out")
+    found = project.written(project.path / "below/out")["ok_1::kv_aligned"]["settings"]
+    assert found["model"] == f"transformers:{project.path / 'models'}"
 
 
 def test_a_library_of_the_command_line_is_relative_to_the_caller(project: Project) -> None:
@@ -187,6 +201,11 @@ def test_settings_are_shown_once_and_only_with_cases(project: Project) -> None:
 NAMES = [
     ("backend", "cpv", "unknown backend 'cpv'; did you mean 'cpu'? known: cpu, *, mine, or {library: PATH}"),
     ("model", "smolm2", "unknown model 'smolm2'*smollm2-135m*"),
+    ("model", "./absent.gguf", "no model file at */absent.gguf; give the path*"),
+    ("model", "transformers:./absent", "no folder '*/absent'*give the folder*"),
+    ("model", "transformers:./absent.gguf", "no model file at */absent.gguf; give the path*"),
+    ("model", "synthetic:qwen4", "model 'synthetic:qwen4'*no variant 'qwen4'; did you mean synthetic:qwen3?"),
+    ("model", "zzz", "unknown model 'zzz'; known: smollm2-135m, synthetic, *, synthetic:wide; give the path*"),
     ("library", "absent.so", "attention library */absent.so does not exist; give the path*"),
     ("library", "a.greta.yaml", "*/a.greta.yaml cannot be loaded: *"),
 ]
@@ -208,9 +227,10 @@ def test_a_name_that_is_none_is_a_usage_error(project: Project, name: str, value
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
-def test_a_backend_of_the_users_own_and_an_absent_file_of_a_model_are_names(project: Project) -> None:
+@pytest.mark.parametrize("model", ["synthetic:qwen3", "transformers:owner/name"])
+def test_a_backend_of_the_users_own_and_what_may_be_in_a_cache_are_names(project: Project, model: str) -> None:
     project.conftest(HOOK).cases(case("ok_1"))
-    project.run("--greta-backend=mine", "--greta-model=absent.gguf").assert_outcomes(passed=1)
+    project.run("--greta-backend=mine", f"--greta-model={model}").assert_outcomes(passed=1)
 
 
 def test_wrong_names_do_not_matter_where_there_are_no_cases(project: Project) -> None:

@@ -26,6 +26,7 @@ def test_a_mismatch_fails_with_its_verdict_on_the_first_and_the_last_line(projec
 
 
 def test_the_line_that_reproduces_a_failure_carries_the_settings(project: Project) -> None:
+    (project.path / "my model.gguf").touch()
     result = project.cases(case("bad_2")).run("--greta-seed", "7", "--greta-model", "my model.gguf")
     result.stdout.fnmatch_lines(
         ["*pytest a.greta.yaml::bad_2::kv_aligned --greta-model=*'*/my model.gguf' --greta-seed=7"]
