@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,15 @@ WAVES = {DEVICE: NATIVE[DEVICE]} if DEVICE else {"cdna": "_hip_emulated", "warp"
 
 
 def emulated(wave: str = next(iter(WAVES)), *, faulty: bool = False) -> native.NativeBackend:
-    return native.load(ending=WAVES[wave], faulty=faulty)
+    """The built-in library of that wave width, or the one at $GRETA_TEST_EMULATED, which was broken on purpose."""
+    path = os.environ.get("GRETA_TEST_EMULATED")
+    return native.load(Path(path)) if path else native.load(ending=WAVES[wave], faulty=faulty)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One attention call. ``kv_lens`` rows a sequence, the last ``q_lens`` of them queries."""
+    """One attention call. ``kv_lens`` rows a sequence, the last ``q_lens`` of them queries; ``spare`` rows of the cache
+    behind the longest."""
 
     kv_lens: tuple[int, ...]
     q_lens: tuple[int, ...]
@@ -38,6 +42,7 @@ class Shape:
     dqk: int = 64
     dv: int = 64
     page: int = 0
+    spare: int = 3
     splits: int = 0
     starts: tuple[int, ...] = ()
     window: int = 0
@@ -69,7 +74,7 @@ def check(library: native.NativeBackend, shape: Shape) -> dict[Phase, tuple[byte
     bound. The bytes of out and lse by phase."""
     rng = np.random.default_rng(shape.seed)
     layer = layer_of(shape, rng)
-    n, max_len = len(shape.kv_lens), max(shape.kv_lens) + 3
+    n, max_len = len(shape.kv_lens), max(shape.kv_lens) + shape.spare
     blocks = -(-max_len // shape.page) if shape.page else 0
     table = rng.permutation(n * blocks).reshape(n, blocks) if shape.page else None
     c = config(

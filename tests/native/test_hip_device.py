@@ -1,5 +1,6 @@
 """Sessions over device memory: nothing that lies there can be checked by the host, so the kernels do. In the emulation
-device memory is the process's own, which lets a test play the device."""
+device memory is the process's own, which lets a test play the device; each array ends at a page that cannot be
+touched."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from hip_cases import emulated
 
 from pytest_greta.backends.native import declarations
 from pytest_greta.backends.native_config import greta_config
+from pytest_greta.conformance.guarded import Buffer
 
 ROWS, PAGE, N_PAGES = 40, 16, 6
 
@@ -30,18 +32,31 @@ class Device:
         handle = self.ffi.new("greta_session **")
         assert self.lib.greta_open(c, handle) == 0, self.words()
         self.session = handle[0]
+        self.buffers: list[Buffer] = []
         self.arrays = {
-            "cu_q": int32([0, 2, 3]),
-            "kv_len": int32([20, 3]),
-            "kv_start": int32([0, 0]),
-            "positions": int32([18, 19, 2]),
-            "slots": int32([18, 19, 2]),
-            "seq_ids": int32([1, 0]),
-            "block_table": int32([[4, 0, 5], [2, 1, 3]]),
+            "cu_q": self.array(int32([0, 2, 3])),
+            "kv_len": self.array(int32([20, 3])),
+            "kv_start": self.array(int32([0, 0])),
+            "positions": self.array(int32([18, 19, 2])),
+            "slots": self.array(int32([18, 19, 2])),
+            "seq_ids": self.array(int32([1, 0])),
+            "block_table": self.array(int32([[4, 0, 5], [2, 1, 3]])),
         }
-        self.q = np.ones((3, 4, 16), np.float32)
-        self.k = np.ones((3, 2, 16), np.float32)
-        self.out = np.zeros((3, 4, 16), np.float32)
+        self.q = self.array(np.ones((3, 4, 16), np.float32))
+        self.k = self.array(np.ones((3, 2, 16), np.float32))
+        self.out = self.array(np.zeros((3, 4, 16), np.float32))
+
+    def array(self, values: np.ndarray) -> np.ndarray:
+        """A copy of ``values`` in memory of the device."""
+        buffer = Buffer("", values.nbytes)
+        self.buffers.append(buffer)
+        copy: np.ndarray = np.frombuffer(buffer.view, values.dtype).reshape(values.shape)
+        copy[:] = values
+        return copy
+
+    def close(self) -> None:
+        self.lib.greta_close(self.session)
+        assert [buffer.damage() for buffer in self.buffers] == [None] * len(self.buffers)
 
     def words(self) -> str:
         return str(self.ffi.string(self.lib.greta_last_error()).decode())
@@ -71,6 +86,15 @@ class Device:
         status = self.lib.greta_kv_write(self.session, 0, self.batch(), self.tensor(self.k), self.tensor(self.k))
         assert status == 0, self.words()
 
+    def move(self, name: str, seq: int, start: int, count: int, dense: np.ndarray) -> None:
+        """``greta_kv_read`` into or ``greta_kv_load`` from ``dense`` [count][2][16]."""
+        rows = self.ffi.cast("void *", dense.ctypes.data)
+        status = getattr(self.lib, name)(self.session, 0, seq, start, count, rows, rows)
+        assert status == 0, self.words()
+
+    def trim(self, seq: int, length: int) -> None:
+        assert self.lib.greta_kv_trim(self.session, seq, length) == 0, self.words()
+
     def sync(self) -> str:
         return "" if self.lib.greta_sync(self.session) == 0 else self.words()
 
@@ -80,7 +104,7 @@ def device(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> I
     monkeypatch.setenv("GRETA_HIP_KERNELS", getattr(request, "param", "fast"))
     device = Device()
     yield device
-    device.lib.greta_close(device.session)
+    device.close()
 
 
 both = pytest.mark.parametrize("device", ["fast", "naive"], indirect=True)
@@ -97,17 +121,22 @@ both = pytest.mark.parametrize("device", ["fast", "naive"], indirect=True)
         ("kv_len", 0, ROWS + 1, "kv_len.0. is 41, expected 0 .. max_len 40"),
         ("kv_len", 1, -5, "kv_len.1. is -5"),
         ("kv_start", 0, 21, "kv_start.0. is 21"),
+        ("kv_start", 1, -1, "kv_start.1. is -1"),
         ("cu_q", 1, 4, "cu_q.1. is 4, expected ascending values that n_tokens and max_q_len allow"),
+        ("cu_q", 1, 3, "cu_q.1. is 3"),
         ("cu_q", 1, -1, "cu_q.1. is -1"),
+        ("cu_q", 2, 4, "cu_q.2. is 4"),
+        ("cu_q", slice(0, 2), [-1, 1], "cu_q.1. is 1"),
         ("seq_ids", 0, 2, "seq_ids.0. is 2, expected 0 .. 1"),
+        ("seq_ids", 1, -1, "seq_ids.1. is -1, expected 0 .. 1"),
     ],
 )
 def test_what_is_wrong_on_the_device_is_said_by_sync_once(
-    device: Device, phase: int, name: str, index: Any, value: int, message: str
+    device: Device, phase: int, name: str, index: Any, value: Any, message: str
 ) -> None:
     device.write()
     assert device.sync() == ""
-    right = device.arrays[name][index]
+    right = device.arrays[name][index].copy()
     device.arrays[name][index] = value
     device.attend(phase)
     assert re.search(message, device.sync())
@@ -116,10 +145,64 @@ def test_what_is_wrong_on_the_device_is_said_by_sync_once(
     assert device.sync() == ""
 
 
-def test_a_slot_outside_is_not_written(device: Device) -> None:
-    device.arrays["slots"][0] = ROWS
+@pytest.mark.parametrize(
+    ("name", "index", "value", "message"),
+    [
+        ("slots", 0, ROWS, "slots.0. is 40, expected 0 .. 39"),
+        ("slots", 2, -1, "slots.2. is -1, expected 0 .. 39"),
+        ("block_table", (1, 0), N_PAGES, "row 2 lies on page 6"),
+        ("block_table", (0, 1), -1, "row 1[89] lies on page -1"),
+        ("kv_len", 1, ROWS + 1, "kv_len.1. is 41"),
+        ("seq_ids", 1, -1, "seq_ids.1. is -1"),
+        ("cu_q", 1, 3, "cu_q.1. is 3"),
+    ],
+)
+def test_what_is_wrong_is_not_written(device: Device, name: str, index: Any, value: int, message: str) -> None:
+    device.arrays[name][index] = value
     device.write()
-    assert "slots[0] is 40, expected 0 .. 39" in device.sync()
+    assert re.search(message, device.sync())
+
+
+def test_a_token_behind_all_sequences_is_looked_for_in_none_that_is_not_there(device: Device) -> None:
+    device.arrays["cu_q"][2] = 2
+    device.write()
+    assert device.sync() == ""
+
+
+@both
+@pytest.mark.parametrize("phase", [0, 1])
+@pytest.mark.parametrize("start", [0, 17])
+def test_pages_of_rows_that_no_query_sees_are_not_looked_at(device: Device, phase: int, start: int) -> None:
+    """As an engine leaves them: blocks of later rows have no page yet, those of rows before the first no longer."""
+    device.write()
+    device.arrays["kv_start"][0] = start
+    device.arrays["block_table"][:] = [[-1 if start else 4, 0, -1], [2, 7, 1 << 30]]
+    device.attend(phase)
+    assert device.sync() == ""
+
+
+def test_rows_without_a_page_are_not_moved(device: Device) -> None:
+    device.arrays["block_table"][0, 2] = -1
+    device.write()
+    dense = device.array(np.full((2, 2, 16), 7, np.float32))
+    for move in ("greta_kv_load", "greta_kv_read"):
+        device.move(move, 1, 31, 2, dense)
+        assert "row 32 lies on page -1, expected 0 .. 5" in device.sync()
+        assert (dense == 7).all()
+
+
+@pytest.mark.parametrize("page", [-1, N_PAGES])
+def test_rows_whose_page_is_gone_are_trimmed_without_it(device: Device, page: int) -> None:
+    device.arrays["slots"][:2] = [15, ROWS - 1]
+    device.write()
+    device.arrays["block_table"][0, 2] = page
+    device.arrays["slots"][:2] = [16, 17]
+    device.write()
+    device.trim(1, 15)
+    dense = device.array(np.full((3, 2, 16), 7, np.float32))
+    device.move("greta_kv_read", 1, 15, 3, dense)
+    assert device.sync() == ""
+    assert not dense.any()
 
 
 def test_calls_with_other_lengths_in_the_same_arrays(device: Device) -> None:

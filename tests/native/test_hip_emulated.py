@@ -81,6 +81,62 @@ def test_keys_and_values_of_different_widths(wave: str, kernels: str) -> None:
         check(emulated(wave), Shape((70,), (9,), dqk=dqk, dv=dv))
 
 
+def test_a_full_cache_is_not_read_beyond_its_last_row(wave: str, kernels: str) -> None:
+    """It ends at a page that cannot be touched, and here both widths are less than the kernels' own."""
+    check(emulated(wave), Shape((70, 70), (9, 1), dqk=40, dv=24, spare=0))
+
+
+def test_a_sequence_without_queries_is_not_read(wave: str, kernels: str) -> None:
+    """Its cache is full: there is no row, and no page of one, where a query would be."""
+    c = config(max_len=32, page_size=16, n_pages=4)
+    table = np.array([[2, 1], [0, 3]])
+    rng = np.random.default_rng(0)
+    k, q = (randn(rng, (n, heads, 16), "f32") for n, heads in ((64, 2), (2, 4)))
+    with emulated(wave).open(c) as session:
+        session.kv_write(0, batch([32, 32], [32, 32], table=table), k, k)
+        for phase in ("prefill", "decode"):
+            out, _ = session.attend(0, phase, batch([2, 0], [32, 32], table=table), q)  # type: ignore[arg-type]
+            alone, _ = session.attend(0, phase, batch([2], [32], table=table), q)  # type: ignore[arg-type]
+            assert out.tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_query_that_is_not_a_number_gives_none(phase: Any, wave: str, kernels: str) -> None:
+    """Of its own head, and of no other."""
+    rng = np.random.default_rng(0)
+    k, q = (randn(rng, (n, heads, 16), "f32") for n, heads in ((48, 2), (1, 4)))
+    q[0, 1, 5] = np.nan
+    with emulated(wave).open(config()) as session:
+        session.kv_write(0, batch([48], [48]), k, k)
+        out, lse = session.attend(0, phase, batch([1], [48]), q)
+    assert lse is not None
+    assert np.isnan(out[0]).all(axis=-1).tolist() == np.isnan(lse[0]).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("window", "infinite", "untouched"),
+    [(0, 99, slice(0, 16)), (16, 22, slice(48, 64))],
+    ids=["a later tile", "a tile before the window"],
+)
+def test_an_infinite_value_reaches_no_wave_that_does_not_see_its_tile(
+    window: int, infinite: int, untouched: slice, wave: str
+) -> None:
+    """Prefill multiplies whole tiles, and 0 times infinity is NaN: tiles that no row of a wave sees are left out."""
+    rng = np.random.default_rng(0)
+    q, k, v = (randn(rng, (n, 1, 64), "bf16") for n in (64, 100, 100))
+    layer = LayerConfig(rope_style="none", window=window)
+    c = config(n_heads=1, n_kv_heads=1, head_dim_qk=64, head_dim_v=64, act_dtype="bf16", kv_dtype="bf16",
+               max_seqs=1, max_len=100, layers=(layer,))  # fmt: skip
+    outs = []
+    for value in (1.0, np.inf):
+        v[infinite] = value
+        with emulated(wave).open(c) as session:
+            session.kv_write(0, batch([100], [100]), k, v)
+            outs.append(session.attend(0, "prefill", batch([64], [100]), q)[0])
+    assert not np.isfinite(outs[1].astype(float)).all()
+    assert outs[0][untouched].tobytes() == outs[1][untouched].tobytes()
+
+
 def test_the_naive_kernels_take_any_head_size(wave: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = Shape((70,), (3,), "f32", "f16", dqk=33, dv=7)
     with pytest.raises(Unsupported, match="head_dim: 33 and 7; the fast kernels take multiples of 8"):
@@ -191,6 +247,19 @@ def test_trimmed_rows_are_forgotten_and_others_are_not(wave: str) -> None:
         assert session.kv_read(0, 0, 0, 15)[0].tobytes() == k[:15].tobytes()
         assert not session.kv_read(0, 0, 15, 20)[0].any()
         assert session.kv_read(0, 1, 0, 40)[0].tobytes() == before.tobytes()
+
+
+def test_rows_that_a_sequence_never_wrote_are_another_s(wave: str) -> None:
+    """Neither a read of them nor a trim to beyond the end makes them its own."""
+    c = config(page_size=16, n_pages=6)
+    k = randn(np.random.default_rng(0), (20, 2, 16), "f32")
+    with emulated(wave).open(c) as session:
+        for seq, table in enumerate(([4, 1, 5], [0, 5, 2])):
+            session.kv_write(0, batch([20], [20], [seq], table=np.array([table, table])), k, k)
+        session.kv_read(0, 0, 0, 40)
+        session.kv_trim(0, 40)
+        session.kv_trim(0, 15)
+        assert session.kv_read(0, 1, 0, 20)[0].tobytes() == k.tobytes()
 
 
 def test_what_it_says_of_itself(wave: str, kernels: str) -> None:
