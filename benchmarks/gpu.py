@@ -6,6 +6,7 @@ The device is the first that HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES leaves.
 
 - kernels: the emulated kernels' tests, run by the device instead, against float64
 - faults: the case files of every kind of fault, through the device library
+- selftest: the detection matrix and the false-alarm study, through the device library
 - sanitizer: a few of ``kernels`` under NVIDIA's compute-sanitizer: memcheck, racecheck, synccheck
 - graph: a captured graph replayed with other lengths, against calls that were not captured
 - speed: prefill and decode beside PyTorch's attention (flash, and whichever is fastest) and a plain read
@@ -39,7 +40,7 @@ RIGHT, WRONG, USAGE, NOT_RUN = 0, 1, 2, 3
 DEVICES, EMULATED = ("hip", "cuda"), "hip-emulated"
 DEVICE = 0
 """The first that this process sees; HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES chooses another for every part."""
-PARTS = ("kernels", "faults", "sanitizer", "graph", "speed")
+PARTS = ("kernels", "faults", "selftest", "sanitizer", "graph", "speed")
 MEANS_NOTHING = "emulated: times mean nothing, and no device was used"
 
 
@@ -157,10 +158,12 @@ def speed_part(
 
 
 def run(name: str, backend: str, path: Path, place: Place | None, why: str, args: argparse.Namespace) -> list[Part]:
-    if name == "kernels":
-        return [suite(name, gpu_suites.kernels(backend, args.quick))]
-    if name == "faults":
-        return [suite(name, gpu_suites.faults(backend, args.quick))]
+    if name in ("kernels", "faults"):
+        cases = gpu_suites.kernels if name == "kernels" else gpu_suites.faults
+        return [suite(name, cases(backend, args.quick))]
+    if name == "selftest":
+        study = gpu_suites.selftest(backend, args.quick)
+        return [Part(name, "passed" if study.right else "failed", study.said, study.last)]
     if name == "sanitizer":
         return sanitizer(backend)
     if place is None:

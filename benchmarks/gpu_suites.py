@@ -23,6 +23,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 FOUND = 99
 """The exit code that the sanitizer is asked for when it finds something."""
 LAST_LINES = 25
+SELFTEST_RUNS = 200
 OWN = ("GRETA_TEST_REQUIRE", "GRETA_TEST_DEVICE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
 """Of the caller's environment, not for these runs."""
 
@@ -54,6 +55,31 @@ def kernels(backend: str, quick: bool, prefix: Sequence[str] = ()) -> Counts:
 def faults(backend: str, quick: bool) -> Counts:
     """Every kind of fault: found where it was planted, and invisible without its fixture."""
     return run_pytest([FEW_FAULTS if quick else FAULTS, f"--greta-backend={backend}"], {})
+
+
+@dataclass(frozen=True)
+class Study:
+    right: bool
+    said: str
+    last: str
+    """The last lines of a study that was not clean."""
+
+
+def selftest(backend: str, quick: bool) -> Study:
+    """Faults drawn from every kind, and healthy runs, through the library and its twin."""
+    size = ("--runs", "2", "--quick", "--jobs", "1") if quick else ("--runs", str(SELFTEST_RUNS))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_greta.cli", "selftest", "--backend", backend, "--lang", "en", *size],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() or done.stderr.splitlines() if line]
+    begin = next((i for i, line in enumerate(lines) if line.startswith("selftest ")), max(len(lines) - 1, 0))
+    right = done.returncode == 0
+    return Study(right, " ".join(lines[begin:]), "" if right else "\n".join(lines[-LAST_LINES:]))
 
 
 def sanitized(backend: str, tool: str) -> Counts:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greta.options import LANGS
+from pytest_greta.selftest.plan import LIBRARIES
 from pytest_greta.texts import Text, join, text
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "selftest",
         help="plant faults and count what is found / inyectar fallos y contar los hallados",
-        description="Plants faults of every kind and runs healthy configurations, on the CPU library; counts what is "
-        "found, what is missed and every false alarm. / Inyecta fallos de todo tipo y ejecuta configuraciones sanas, "
-        "sobre la biblioteca de CPU; cuenta lo hallado, lo no hallado y toda falsa alarma.",
+        description="Plants faults of every kind and runs healthy configurations, on the CPU library or another that "
+        "has a faulty twin; counts what is found, what is missed and every false alarm. / Inyecta fallos de todo tipo "
+        "y ejecuta configuraciones sanas, sobre la biblioteca de CPU u otra que tenga gemela defectuosa; cuenta lo "
+        "hallado, lo no hallado y toda falsa alarma.",
         epilog="exit codes / códigos de salida: 0 clean, 1 a miss or a false alarm, 2 usage error",
         allow_abbrev=False,
     )
     parser.add_argument("--runs", type=_whole(1), metavar="N", help="N fault runs and 1.5 N healthy ones / corridas")
     parser.add_argument(
         "--quick", action="store_true", help="short prompts, a run a variant; on without --runs / prompts cortos"
+    )
+    parser.add_argument(
+        "--backend", choices=LIBRARIES, default="cpu", help="through this library / por esta biblioteca"
     )
     parser.add_argument("--seed", type=_whole(0), default=1, metavar="N", help="of all draws / de todo lo sorteado; 1")
     parser.add_argument("--jobs", type=_whole(0), metavar="N", help="processes, default the cores; 0: none / procesos")
@@ -84,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
     from pytest_greta.selftest.plan import plan
     from pytest_greta.selftest.run import shape_of
 
-    study = _study(args.seed, args.runs or len(FIXTURES), args.quick or args.runs is None)
+    study = _study(args.seed, args.runs or len(FIXTURES), args.quick or args.runs is None, args.backend)
     planned = plan(study, shape_of)
     if args.only is not None:
         return _only(args, planned)
@@ -101,7 +106,7 @@ def _run(args: argparse.Namespace) -> int:
     return _tables(summary, args.lang)
 
 
-def _study(seed: int, runs: int, quick: bool) -> Study:
+def _study(seed: int, runs: int, quick: bool, backend: str) -> Study:
     from pytest_greta.engine.store import ModelMissing
     from pytest_greta.engine.synthetic import VARIANTS
     from pytest_greta.selftest.plan import REAL_MODEL, Study
@@ -113,13 +118,13 @@ def _study(seed: int, runs: int, quick: bool) -> Study:
         models.append(REAL_MODEL)
     except ModelMissing:
         pass  # said when the study begins
-    return Study(seed, runs, quick, usable_isas(), tuple(models))
+    return Study(seed, runs, quick, usable_isas(backend), tuple(models), backend)
 
 
 def _records(args: argparse.Namespace, study: Study, planned: list[Planned], jobs: int) -> tuple[list[Record], bool]:
     """All records there are, and whether the study was interrupted."""
     from pytest_greta.selftest.journal import open_journal
-    from pytest_greta.selftest.plan import REAL_MODEL, in_turn
+    from pytest_greta.selftest.plan import REAL_MODEL, Study, in_turn
     from pytest_greta.selftest.pool import run_all
     from pytest_greta.selftest.progress import Progress
     from pytest_greta.selftest.tally import is_odd
@@ -128,6 +133,9 @@ def _records(args: argparse.Namespace, study: Study, planned: list[Planned], job
     records = list(journal.records) if journal else []
     counts = {part: sum(p.part == part for p in planned) for part in ("curve", "benign")}
     _print(text("selftest.begin", faults=study.runs, **counts, seed=study.seed, jobs=jobs), args.lang, sys.stderr)
+    if study.backend != Study.backend:
+        key = "selftest.backend" if study.library.most_rows is None else "selftest.backend_short"
+        _print(text(key, backend=study.backend, rows=study.library.most_rows), args.lang, sys.stderr)
     if REAL_MODEL not in study.models:
         _print(text("selftest.no_real", model=REAL_MODEL), args.lang, sys.stderr)
     if records:
@@ -169,9 +177,10 @@ def _tables(summary: Summary, lang: str) -> int:
 
 def _only(args: argparse.Namespace, planned: list[Planned]) -> int:
     """One run in this process, with all that a failing case would print."""
+    from pytest_greta.backends.base import Unsupported
     from pytest_greta.probing import blas_threads
     from pytest_greta.report.failure import failure_text
-    from pytest_greta.selftest.run import probe, record
+    from pytest_greta.selftest.run import probe, record, why
     from pytest_greta.selftest.tally import describe, is_odd
 
     chosen = next((p for p in planned if p.id == args.only), None)
@@ -179,8 +188,12 @@ def _only(args: argparse.Namespace, planned: list[Planned]) -> int:
         names = {"first": planned[0].id, "last": planned[-1].id}
         return _usage(text("selftest.no_run", id=args.only, **names), args.lang)
     print(f"{chosen.id}: {describe(chosen)}")
-    with blas_threads(1):
-        result, judged = probe(chosen)
+    try:
+        with blas_threads(1):
+            result, judged = probe(chosen)
+    except Unsupported as error:
+        _print(join(": ", text("selftest.one_not_run"), why(error)), args.lang)
+        return FAILED
     print(failure_text(result, args.lang))
     return FAILED if is_odd(chosen, record(chosen, result, judged, 0.0)) else CLEAN
 

@@ -98,7 +98,7 @@ def test_without_a_device_nothing_runs(
     [
         ([], "one of the arguments --all --only is required"),
         (["--all", "--backend", "hip-emulated"], "expected --quick with it"),
-        (["--only", "kernels,all"], "'all': expected some of kernels,faults,sanitizer,graph,speed"),
+        (["--only", "kernels,all"], "'all': expected some of kernels,faults,selftest,sanitizer,graph,speed"),
         (["--all", "--splits", "-1"], "'-1': expected 0, 1, .."),
         (["--all", "--backend", "cpu"], "invalid choice: 'cpu'"),
         (["--all", "--decode", "0"], "'0': expected positive numbers"),
@@ -129,17 +129,27 @@ def test_the_suites_of_a_device_over_the_emulation(
     cases, file = tmp_path / "one.greta.yaml", tmp_path / "figures.json"
     cases.write_text(ONE_FAULT, encoding="utf-8")
     monkeypatch.setattr(gpu.gpu_suites, "FEW_FAULTS", str(cases))
-    assert gpu.main([*EMULATED, "--only", "kernels,faults,sanitizer", "--json", str(file)]) == 0
+    assert gpu.main([*EMULATED, "--only", "kernels,faults,selftest,sanitizer", "--json", str(file)]) == 0
     assert "times mean nothing, and no device was used" in capsys.readouterr().out.splitlines()[0]
     written = json.loads(file.read_text(encoding="utf-8"))
     assert written["emulated"] is True
     assert written["machine"]["device"] is None
-    kernels, faults, sanitizer = written["parts"]
+    kernels, faults, selftest, sanitizer = written["parts"]
     assert kernels["said"] == "4 passed, 0 failed, 0 not run"
     assert faults["said"] == "1 passed, 0 failed, 0 not run"
-    assert kernels["status"] == faults["status"] == "passed"
+    assert selftest["said"] == "selftest passed: every fault found and rightly placed, no false alarm"
+    assert kernels["status"] == faults["status"] == selftest["status"] == "passed"
     assert sanitizer["status"] == "not run"
     assert "compute-sanitizer is NVIDIA's" in sanitizer["said"]
+
+
+def test_a_study_that_cannot_be_made_fails_its_part(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    study = gpu.gpu_suites.selftest("cuda", True)
+    assert not study.right
+    assert study.said.startswith("greta selftest: ")
+    assert study.last
 
 
 def test_a_suite_that_fails_is_counted_and_its_end_is_shown(

@@ -41,6 +41,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{faults} corridas con fallo, {curve} bajo las magnitudes mínimas, {benign} corridas sanas; semilla {seed};"
         " {jobs} procesos",
     ),
+    "selftest.backend": (
+        "through {backend} and its faulty twin, with the schedules that it has",
+        "por {backend} y su gemela defectuosa, con los recorridos que tiene",
+    ),
+    "selftest.backend_short": (
+        "through {backend} and its faulty twin, with the schedules that it has and at most {rows} rows",
+        "por {backend} y su gemela defectuosa, con los recorridos que tiene y {rows} filas como máximo",
+    ),
     "selftest.resumed": ("{count} runs are in {path} already", "{count} corridas ya están en {path}"),
     "selftest.no_real": (
         "{model} is left out: it is not in the cache (greta model pull {model})",
@@ -123,6 +131,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "selftest.odd_not_planted": ("nothing was planted", "no se inyectó nada"),
     "selftest.odd_alarm": ("false alarm", "falsa alarma"),
     "selftest.odd_error": ("did not end", "no terminó"),
+    "selftest.one_not_run": ("not run", "no ejecutado"),
+    "selftest.not_run": (
+        "Not run: what the library does not have, runs and its reason",
+        "No ejecutado: lo que la biblioteca no tiene, corridas y su razón",
+    ),
     "selftest.more": ("and {count} more", "y {count} más"),
     "selftest.again": (
         "one of them again, in full: greta selftest --seed {seed} {size} --only {id}",
@@ -131,6 +144,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "selftest.clean": (
         "selftest passed: every fault found and rightly placed, no false alarm",
         "selftest aprobado: todo fallo hallado y bien ubicado, ninguna falsa alarma",
+    ),
+    "selftest.clean_but": (
+        "selftest passed: every fault that was run was found and rightly placed, no false alarm; {count} runs were not"
+        " run, because {backend} does not have what they need",
+        "selftest aprobado: todo fallo ejecutado fue hallado y bien ubicado, ninguna falsa alarma; {count} corridas no"
+        " se ejecutaron, porque {backend} no tiene lo que necesitan",
+    ),
+    "selftest.nothing": (
+        "selftest FAILED: nothing was run, because {backend} does not have what these runs need",
+        "selftest FALLIDO: no se ejecutó nada, porque {backend} no tiene lo que estas corridas necesitan",
     ),
     "selftest.failed": (
         "selftest FAILED: {odd} of {done} runs are not as they should be",
@@ -155,6 +178,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "selftest.page_where": (
         "pytest-greta {version}, instruction sets {isas}, {cpu}.",
         "pytest-greta {version}, juegos de instrucciones {isas}, {cpu}.",
+    ),
+    "selftest.page_where_else": (
+        "pytest-greta {version}, through {backend} and its faulty twin, with the schedules that it has; {cpu}.",
+        "pytest-greta {version}, por {backend} y su gemela defectuosa, con los recorridos que tiene; {cpu}.",
     ),
     "selftest.page_claims": (
         "A fault counts as found where the verdict is the one that its kind calls for, and as rightly placed where"

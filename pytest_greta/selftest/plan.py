@@ -36,6 +36,25 @@ P_ROUNDED: Sequence[tuple[str, float]] = (
 
 
 @dataclass(frozen=True)
+class Library:
+    """What the draws must know of a library. ``tile``: the only one that its kernels have, forwards from key 0, with P
+    rounded their own way, so that decode's splits alone can be asked for; None: any schedule. ``most_rows``: of a run;
+    None: as many as a fixture or a healthy run may have."""
+
+    tile: int | None = None
+    most_rows: int | None = None
+
+
+LIBRARIES: Mapping[str, Library] = {
+    "cpu": Library(),
+    "hip": Library(tile=64),
+    "cuda": Library(tile=64),
+    "hip-emulated": Library(tile=64, most_rows=160),
+}
+"""By backend: those that have a faulty twin. The emulation is some hundred times slower than a CPU's kernels."""
+
+
+@dataclass(frozen=True)
 class Shape:
     """What the draws must know of a model."""
 
@@ -45,13 +64,19 @@ class Shape:
 
 @dataclass(frozen=True)
 class Study:
-    """All that a plan depends on. ``isas``: instruction sets of this processor; ``models``: of the healthy runs."""
+    """All that a plan depends on. ``isas``: instruction sets of this processor, "" for a library that knows none;
+    ``models``: of the healthy runs; ``backend``: one of ``LIBRARIES``."""
 
     seed: int
     runs: int
     quick: bool = False
     isas: tuple[str, ...] = ("portable",)
     models: tuple[str, ...] = ("synthetic",)
+    backend: str = "cpu"
+
+    @property
+    def library(self) -> Library:
+        return LIBRARIES[self.backend]
 
 
 @dataclass(frozen=True)
@@ -131,20 +156,23 @@ def layers_looked_at(layer: int | None, n_layers: int, *, inside: bool = True) -
 def _fault(study: Study, part: Part, number: int, fixture: Fixture, shape_of: Callable[[str], Shape]) -> Planned:
     name = f"{part}-{number:05d}"
     draw, shape = Draw(study.seed, name), shape_of(fixture.model)
+    library = study.library
     keys: dict[str, Any] = {"dtype": draw.one(fixture.dtypes)}
-    keys |= {key: draw.one(values) for key, values in fixture.keys.items()}
+    keys |= {key: draw.one(_had(library, key, values)) for key, values in fixture.keys.items()}
     if "kv_dtype" not in keys and draw.chance(0.5):
         keys["kv_dtype"] = draw.one(KV_DTYPES)
     if "schedule" not in keys and draw.chance(0.5):
         # a rounded P widens what attn_out is entitled to: a smallest magnitude is stated for none
         walk = _walk if fixture.smallest is not None or draw.chance(0.5) else _rounding
-        keys["schedule"] = {"prefill": walk(draw), "decode": walk(draw)}
+        keys["schedule"] = _schedule(draw, library, walk)
     if "gemm" not in keys and draw.chance(0.1):
         keys["gemm"] = "rowwise"
-    rows = draw.rows(*fixture.rows)
+    least, most = fixture.rows
+    rows = draw.rows(least, max(least, _at_most(library, most)))
     inject = _inject(draw, part, fixture, shape, rows, keys["dtype"])
     keys["layers"] = layers_looked_at(inject.get("layer"), shape.n_layers, inside=fixture.expect.layer)
     keys["seed"] = int(draw.log(1, 2**31))
+    keys |= _backend(study)
     return Planned(name, part, fixture.model, rows, _given(keys), draw.one(study.isas), fixture.name, None, inject)
 
 
@@ -173,6 +201,35 @@ def _given(keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if value is not None and value != ()}
 
 
+def _backend(study: Study) -> dict[str, Any]:
+    return {} if study.backend == Study.backend else {"backend": study.backend}
+
+
+def _at_most(library: Library, rows: int) -> int:
+    return rows if library.most_rows is None else min(rows, library.most_rows)
+
+
+def _had(library: Library, key: str, values: Sequence[Any]) -> Sequence[Any]:
+    """The values that the library has; all of them where it has none: that is counted as not run."""
+    if key != "schedule" or library.tile is None:
+        return values
+    return [value for value in values if _fits(library, value)] or values
+
+
+def _fits(library: Library, schedule: Mapping[str, Mapping[str, Any]]) -> bool:
+    asked = [(phase, key, value) for phase, keys in schedule.items() for key, value in keys.items()]
+    return all(
+        (key == "tile" and value == library.tile) or (key == "splits" and (phase == "decode" or value == 1))
+        for phase, key, value in asked
+    )
+
+
+def _schedule(draw: Draw, library: Library, walk: Callable[[Draw], dict[str, Any]]) -> dict[str, Any]:
+    if library.tile is not None:
+        return {"decode": {"splits": draw.one(range(1, 9))}}
+    return {"prefill": walk(draw), "decode": walk(draw)}
+
+
 def _walk(draw: Draw) -> dict[str, Any]:
     """How one phase walks the keys."""
     return {
@@ -196,7 +253,9 @@ def _benign(study: Study, number: int, shape_of: Callable[[str], Shape]) -> Plan
     name = f"benign-{number:05d}"
     draw = Draw(study.seed, name)
     model = draw.one(study.models)
-    rows = draw.rows(1, MOST_ROWS_QUICK if study.quick else REAL_ROWS if model == REAL_MODEL else MOST_ROWS)
+    library = study.library
+    most = MOST_ROWS_QUICK if study.quick else REAL_ROWS if model == REAL_MODEL else MOST_ROWS
+    rows, companion = draw.rows(1, _at_most(library, most)), _at_most(library, 200)
     shape = shape_of(model)
     dtype = draw.one(DTYPES)
     steps = draw.one((1, 1, 2, 5))
@@ -209,13 +268,13 @@ def _benign(study: Study, number: int, shape_of: Callable[[str], Shape]) -> Plan
         "q_len": draw.rows(1, steps),
         "left_pad": draw.rows(1, 40) if draw.chance(0.25) else 0,
         "chunk": draw.rows(max(1, rows // 16), rows) if draw.chance(0.3) else None,
-        "batch": tuple(draw.rows(1, 200) for _ in range(draw.one((1, 2, 3)))) if draw.chance(0.3) else (),
+        "batch": tuple(draw.rows(1, companion) for _ in range(draw.one((1, 2, 3)))) if draw.chance(0.3) else (),
         "seed": int(draw.log(1, 2**31)),
     }
     if draw.chance(0.2):
         keys["reuse"] = {"prefix": draw.rows(1, rows), "rollback": draw.one((0, 1, 3))}
     if draw.chance(0.75):
-        keys["schedule"] = {"prefill": _rounding(draw), "decode": _rounding(draw)}
+        keys["schedule"] = _schedule(draw, library, _rounding)
     view: tuple[int, ...] | None = None
     if model == REAL_MODEL:
         view = (draw.one(range(shape.n_layers)),)
@@ -223,4 +282,5 @@ def _benign(study: Study, number: int, shape_of: Callable[[str], Shape]) -> Plan
         view = tuple(draw.one(range(shape.n_layers)) for _ in range(draw.one((1, 2))))
     else:
         keys["layers"] = layers_looked_at(draw.one(range(shape.n_layers)), shape.n_layers)
+    keys |= _backend(study)
     return Planned(name, "benign", model, rows, _given(keys), draw.one(study.isas), view=view)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pytest_greta.backends.base import Unsupported
 from pytest_greta.cases.model import Case, Inject, Prompt, Where
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.spec import ModelSource
@@ -29,7 +30,8 @@ BY_NAME: Mapping[str, Fixture] = {fixture.name: fixture for fixture in FIXTURES}
 
 @dataclass(frozen=True)
 class Record:
-    """What came of one run. ``error``: a crash or an exception, in words; then nothing else is known.
+    """What came of one run. ``error``: a crash or an exception, in words; then nothing else is known. ``not_run``: what
+    the library does not have, in words; likewise.
 
     ``found``, ``stage_right``, ``layer_right``, ``scenario_right``: of a fault, by its fixture's ``expect``. ``alarm``:
     of a benign run, that it did not pass. ``planted``: False where a fault changed nothing. ``logits`` and ``close``:
@@ -38,6 +40,7 @@ class Record:
 
     id: str
     error: str = ""
+    not_run: str = ""
     status: str = ""
     scenario: str = ""
     finding: str = ""
@@ -62,9 +65,16 @@ def execute(planned: Planned) -> Record:
     started = time.perf_counter()
     try:
         result, judged = probe(planned)
+    except Unsupported as error:
+        return Record(planned.id, not_run=why(error), seconds=time.perf_counter() - started)
     except Exception as error:
         return Record(planned.id, error=f"{type(error).__name__}: {error}", seconds=time.perf_counter() - started)
     return record(planned, result, judged, time.perf_counter() - started)
+
+
+def why(error: Unsupported) -> str:
+    """What the library does not have, in its own words."""
+    return error.message if error.message.startswith(error.feature) else f"{error.feature}: {error.message}"
 
 
 def probe(planned: Planned) -> tuple[ProbeResult, Judged]:
@@ -124,10 +134,21 @@ def shape_of(model: str) -> Shape:
     return Shape(config.n_layers, config.n_heads)
 
 
-def usable_isas() -> tuple[str, ...]:
-    """The instruction sets of the CPU library that this processor has."""
+def usable_isas(backend: str) -> tuple[str, ...]:
+    """The instruction sets of the CPU library that this processor has; "" for another library, once it and its twin are
+    shown to open a session here. Raises ``BackendMissing`` or ``BackendError`` where one does not."""
+    from pytest_greta.backends.base import LayerConfig, SessionConfig
     from pytest_greta.backends.native import load
+    from pytest_greta.backends.registry import NATIVE
 
+    if backend != "cpu":
+        smallest = SessionConfig(
+            n_layers=1, n_heads=1, n_kv_heads=1, head_dim_qk=64, head_dim_v=64, max_seqs=1, max_len=1, act_dtype="f32",
+            kv_dtype="f32", softmax_scale=0.0, layers=(LayerConfig(),),
+        )  # fmt: skip
+        for faulty in (False, True):
+            load(faulty=faulty, ending=NATIVE[backend]).open(smallest).close()
+        return ("",)
     usable = []
     for name in ("portable", "avx2", "avx512"):
         with _isa(name):
@@ -138,7 +159,10 @@ def usable_isas() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _isa(name: str) -> Iterator[None]:
-    """The library reads the variable whenever a session is opened."""
+    """The library reads the variable whenever a session is opened. "" leaves it as it is."""
+    if not name:
+        yield
+        return
     before = os.environ.get(ISA)
     os.environ[ISA] = name
     try:

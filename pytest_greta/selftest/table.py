@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_greta.report import md
 from pytest_greta.report.text import number, width, wrap
 from pytest_greta.report.text import table as text_table
-from pytest_greta.selftest.plan import DTYPES, MOST_ROWS, MOST_ROWS_QUICK
+from pytest_greta.selftest.plan import DTYPES, MOST_ROWS, MOST_ROWS_QUICK, Study
 from pytest_greta.selftest.tally import BINS, Summary, upper_limit
 from pytest_greta.texts import Text, as_text, text
 
@@ -34,6 +34,10 @@ def as_lines(summary: Summary, lang: str) -> list[str]:
         lines += _table(section, lang)
         lines += _wrapped(section.note, lang) if section.note else []
     lines += ["", *_wrapped(_rate(summary), lang)]
+    if summary.not_run:
+        lines += ["", *_wrapped(text("selftest.not_run"), lang)]
+        for what, words in _left_out(summary, lang):
+            lines += wrap(f"{what}: {words}", _COLUMNS, "  ", "    ")
     if summary.odd:
         lines += ["", *_wrapped(text("selftest.odd"), lang)]
         for odd in summary.odd[:_LISTED]:
@@ -79,6 +83,10 @@ def conclusion(summary: Summary) -> Text:
         return text("selftest.failed", odd=len(summary.odd), done=summary.done)
     if summary.done < summary.planned:
         return text("selftest.unfinished", done=summary.done, all=summary.planned)
+    if summary.nothing:
+        return text("selftest.nothing", backend=summary.study.backend)
+    if summary.not_run:
+        return text("selftest.clean_but", count=sum(n.runs for n in summary.not_run), backend=summary.study.backend)
     return text("selftest.clean")
 
 
@@ -89,8 +97,12 @@ def as_page(summary: Summary, language: str) -> str:
         return as_text(words).lines(language)[0]
 
     study = summary.study
-    where = {"isas": ", ".join(study.isas), "cpu": summary.machine.get("processor", "?")}
-    version = summary.machine.get("pytest-greta", "?")
+    where = {
+        "version": summary.machine.get("pytest-greta", "?"),
+        "isas": ", ".join(study.isas),
+        "backend": study.backend,
+        "cpu": summary.machine.get("processor", "?"),
+    }
     lines = ["# " + said(text("selftest.page_title")), ""]
     lines += _paragraph(
         said(
@@ -98,12 +110,13 @@ def as_page(summary: Summary, language: str) -> str:
                 "selftest.page_how",
                 size=_size(summary),
                 seed=study.seed,
-                most=MOST_ROWS_QUICK if study.quick else MOST_ROWS,
+                most=study.library.most_rows or (MOST_ROWS_QUICK if study.quick else MOST_ROWS),
             )
         )
     )
     lines += _paragraph(said(text("selftest.page_claims")))
-    lines += _paragraph(md.escape(said(text("selftest.page_where", version=version, **where))))
+    key = "selftest.page_where" if study.backend == Study.backend else "selftest.page_where_else"
+    lines += _paragraph(md.escape(said(text(key, **where))))
     lines += _paragraph(f"**{said(conclusion(summary))}**")
     for section in _sections(summary):
         lines += [f"## {said(section.title)}", ""]
@@ -111,6 +124,11 @@ def as_page(summary: Summary, language: str) -> str:
         rows = ([_cell(said(cell)) for cell in row] for row in section.rows)
         lines += md.table([said(header) for header in section.headers], rows)
     lines += _paragraph(md.escape(said(_rate(summary))))
+    if summary.not_run:
+        lines += [f"## {said(text('selftest.not_run'))}", ""]
+        for what, words in _left_out(summary, language):
+            lines += wrap(f"{md.escape(what)}: {md.escape(words)}", 120, "- ", "  ")
+        lines.append("")
     if summary.odd:
         lines += [f"## {said(text('selftest.odd'))}", ""]
         for odd in summary.odd:
@@ -122,7 +140,15 @@ def as_page(summary: Summary, language: str) -> str:
 
 def _size(summary: Summary) -> str:
     """The options that ask for as many runs."""
-    return f"--runs {summary.study.runs}" + " --quick" * summary.study.quick
+    study = summary.study
+    backend = "" if study.backend == Study.backend else f" --backend {study.backend}"
+    return f"--runs {study.runs}" + " --quick" * study.quick + backend
+
+
+def _left_out(summary: Summary, lang: str) -> list[tuple[str, str]]:
+    """What was not run, how often, and the library's reason."""
+    healthy = " / ".join(text("selftest.benign").lines(lang))
+    return [(n.what or healthy, f"{n.runs}; {n.why}") for n in summary.not_run]
 
 
 def _paragraph(words: str) -> list[str]:

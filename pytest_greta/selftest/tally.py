@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,15 @@ class BenignRow:
 
 
 @dataclass(frozen=True)
+class NotRun:
+    """Runs of something that the library does not have. ``what``: a kind of fault, or "" for healthy runs."""
+
+    what: str
+    runs: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Odd:
     """A run that should have ended otherwise: a fault missed or misplaced, a false alarm, a crash."""
 
@@ -80,11 +90,18 @@ class Summary:
     planned: int
     done: int
     machine: Mapping[str, Any] = field(default_factory=dict)
+    not_run: tuple[NotRun, ...] = ()
+    """Counted in ``done``, and in nothing else."""
+
+    @property
+    def nothing(self) -> bool:
+        """The library had nothing of what was planned."""
+        return self.done > 0 and sum(n.runs for n in self.not_run) == self.done
 
     @property
     def clean(self) -> bool:
-        """Everything planned was run, found, rightly located, and nothing else was said."""
-        return not self.odd and self.done == self.planned
+        """Everything planned that the library has was run, found, rightly located, and nothing else was said."""
+        return not self.odd and self.done == self.planned and not self.nothing
 
 
 def tally(
@@ -92,7 +109,8 @@ def tally(
 ) -> Summary:
     """The figures of a study, whatever the order of its records."""
     by_id = {record.id: record for record in records}
-    pairs = [(p, by_id[p.id]) for p in planned if p.id in by_id]
+    ended = [(p, by_id[p.id]) for p in planned if p.id in by_id]
+    pairs = [(p, r) for p, r in ended if not r.not_run]
     by_name = {f.name: f for f in fixtures}
     kinds = dict.fromkeys(f.kind for f in fixtures)
     return Summary(
@@ -110,7 +128,8 @@ def tally(
         ),
         odd=tuple(odd for p, r in pairs if (odd := _odd(p, r)) is not None),
         planned=len(planned),
-        done=len(pairs),
+        done=len(ended),
+        not_run=_not_run([(p, r.not_run) for p, r in ended if r.not_run]),
     )
 
 
@@ -141,6 +160,11 @@ def _at_most(events: int, runs: int, p: float) -> float:
         for k in range(events + 1)
     )
     return math.fsum(map(math.exp, terms))
+
+
+def _not_run(runs: Sequence[tuple[Planned, str]]) -> tuple[NotRun, ...]:
+    counts = Counter((str(p.inject.get("fault", "")), why) for p, why in runs)
+    return tuple(NotRun(what, count, why) for (what, why), count in counts.items())
 
 
 def _kind(kind: str, due: Sequence[Record]) -> KindRow:
@@ -185,6 +209,8 @@ def is_odd(planned: Planned, record: Record) -> bool:
 
 
 def _odd(planned: Planned, record: Record) -> Odd | None:
+    if record.not_run:
+        return None
     what = ""
     if record.error:
         what = "error"
@@ -205,7 +231,9 @@ def describe(planned: Planned) -> str:
     words = [f"{planned.fixture or planned.model}{view}", f"N={planned.rows}"]
     if planned.fixture:
         words.insert(1, planned.model)
-    given = {**planned.keys, **{f"inject.{k}": v for k, v in planned.inject.items()}, "isa": planned.isa}
+    given = {**planned.keys, **{f"inject.{k}": v for k, v in planned.inject.items()}}
+    if planned.isa:
+        given["isa"] = planned.isa
     return ", ".join([*words, *(f"{key}={_short(value)}" for key, value in given.items())])
 
 
