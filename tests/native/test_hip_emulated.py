@@ -20,6 +20,13 @@ TYPES = [
 ]  # fmt: skip
 
 
+OTHER_TYPES = [(act, kv) for act in ("f32", "bf16", "f16") for kv in DTYPES if (act, kv) not in TYPES]
+
+
+def is_scaled(kv: str) -> bool:
+    return kv.startswith("fp8")
+
+
 @pytest.fixture(params=WAVES)
 def wave(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -35,6 +42,40 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("dim", [64, 80, 96, 128, 192, 256])
 def test_every_head_size_and_type(dim: int, types: tuple[str, str], wave: str) -> None:
     check(emulated(wave), Shape((70, 33), (5, 1), *types, dqk=dim, dv=dim, page=16))
+
+
+@pytest.mark.parametrize("types", OTHER_TYPES, ids="-".join)
+def test_every_cache_type_under_every_activation_type(types: tuple[str, str], wave: str) -> None:
+    check(emulated(wave), Shape((70, 33), (8, 1), *types, heads=6, dqk=80, dv=80, page=16, scaled=is_scaled(types[1])))
+
+
+@pytest.mark.parametrize("kv", ["bf16", "fp8_e4m3fn", "fp8_e4m3fnuz"])
+@pytest.mark.parametrize("q_len", range(1, 9))
+def test_decode_of_up_to_eight_queries(q_len: int, kv: str, wave: str) -> None:
+    """Which end in a tile, at its end and behind it; the second sequence has no key before them."""
+    for n in (63, 64, 65):
+        lens = (n, q_len), (q_len, q_len)
+        check(
+            emulated(wave),
+            Shape(*lens, "bf16", kv, heads=3, kv_heads=1, splits=2, page=16, scaled=is_scaled(kv), phases=("decode",)),
+        )
+
+
+@pytest.mark.parametrize("n", [31, 32, 33, 95, 96, 97])
+@pytest.mark.parametrize("dim", [128, 256])
+def test_lengths_around_the_half_tiles_of_wide_heads(dim: int, n: int, wave: str) -> None:
+    """In float, a tile of them goes through shared memory in two stages of 32 keys."""
+    check(emulated(wave), Shape((n,), (2,), "f32", "f32", 2, 1, dim, dim, phases=("prefill",)))
+
+
+@pytest.mark.parametrize("kv", ["f16", "fp8_e4m3fn", "fp8_e4m3fnuz"])
+@pytest.mark.parametrize("splits", [2, 3])
+def test_lengths_around_splits_of_two_tiles(splits: int, kv: str, wave: str) -> None:
+    for n in (128 * splits - 1, 128 * splits, 128 * splits + 1):
+        check(
+            emulated(wave),
+            Shape((n,), (1,), "f16", kv, 2, 1, splits=splits, page=64, scaled=is_scaled(kv), phases=("decode",)),
+        )
 
 
 @pytest.mark.parametrize("group", [1, 2, 3, 5, 8, 12])
