@@ -4,8 +4,6 @@ must turn the probes red, at the right stage and phase.
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,9 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-
-ROOT = Path(__file__).parents[2]
-NATIVE = ROOT / "native"
+from breaking import broken, build, copied
 
 pytestmark = pytest.mark.system
 
@@ -141,28 +137,6 @@ BREAKS = [
 ]
 
 
-def build(source: Path, folder: Path) -> Path:
-    """The CPU library of ``source``; the path of the shared object."""
-    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert cmake, "cmake is part of the extra 'dev'"
-    configure = [
-        cmake,
-        "-S",
-        source,
-        "-B",
-        folder,
-        "-DCMAKE_BUILD_TYPE=None",
-        "-DCMAKE_CXX_FLAGS=-O1",
-        "-DGRETA_PORTABLE_ONLY=ON",
-        f"-DPython_EXECUTABLE={sys.executable}",
-    ]
-    for command in (configure, [cmake, "--build", folder, "--target", "greta_attn", "-j2"]):
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    (library,) = folder.rglob("libgreta_attn.so")
-    return library
-
-
 def probe_with(library: Path, folder: Path, case: str) -> tuple[int, dict]:
     """Exit code of ``pytest -m kv_aligned --greta-library`` and the one result."""
     (folder / "broken.greta.yaml").write_text(f"{SUITE}  - {CASES[case]}\n")
@@ -179,32 +153,25 @@ def probe_with(library: Path, folder: Path, case: str) -> tuple[int, dict]:
 def healthy(tmp_path_factory) -> Path:
     """A copy of the sources with its build, so that a break compiles only what includes its file."""
     folder = tmp_path_factory.mktemp("native")
-    shutil.copytree(NATIVE, folder / "native")
-    build(folder / "native", folder / "build")
+    build(copied(folder), folder / "build", "greta_attn")
     return folder
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_unbroken_build_passes(healthy, tmp_path, case):
-    code, result = probe_with(build(healthy / "native", healthy / "build"), tmp_path, case)
+    code, result = probe_with(build(healthy / "native", healthy / "build", "greta_attn"), tmp_path, case)
     assert code == 0
     assert result["verdict"]["status"] == "PASS"
 
 
-@pytest.mark.parametrize("broken", [pytest.param(b, id=b.id) for b in BREAKS])
-def test_a_broken_kernel_turns_the_probe_red(healthy, tmp_path, broken):
-    path = healthy / "native" / "src" / "cpu" / broken.file
-    source = path.read_text()
-    assert broken.right in source, (
-        f"{broken.file} no longer has '{broken.right}', which this test breaks: break what took its place"
-    )
-    path.write_text(source.replace(broken.right, broken.wrong))
-    try:
-        code, result = probe_with(build(healthy / "native", healthy / "build"), tmp_path, broken.case)
-    finally:
-        path.write_text(source)
+@pytest.mark.parametrize("mutant", [pytest.param(b, id=b.id) for b in BREAKS])
+def test_a_broken_kernel_turns_the_probe_red(healthy, tmp_path, mutant):
+    path = healthy / "native" / "src" / "cpu" / mutant.file
+    with broken(path, mutant.right, mutant.wrong):
+        library = build(healthy / "native", healthy / "build", "greta_attn")
+        code, result = probe_with(library, tmp_path, mutant.case)
     verdict = result["verdict"]
     assert code == 1
-    assert (verdict["status"], verdict["scenario"]) == ("KV_MISMATCH", broken.scenario)
+    assert (verdict["status"], verdict["scenario"]) == ("KV_MISMATCH", mutant.scenario)
     failure = verdict["first_failure"]
-    assert (failure["layer"], failure["stage"], failure["phase"]) == (0, broken.stage, broken.phase)
+    assert (failure["layer"], failure["stage"], failure["phase"]) == (0, mutant.stage, mutant.phase)
