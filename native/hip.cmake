@@ -1,6 +1,7 @@
 # The HIP library's kernels on the CPU, for tests: libgreta_attn_hip_emulated. hip_device.cmake: on a device.
 
 option(GRETA_HIP_EMULATED "Build the HIP kernels for the CPU: backend hip-emulated" ON)
+option(GRETA_EMULATED_RACES "Let the emulation watch each access to shared memory, for tests; needs GCC" OFF)
 
 set(GRETA_HIP_HOST src/hip/calls.cpp src/hip/describe.cpp src/hip/hip_session.cpp src/hip/staging.cpp
   src/cpu/batch.cpp src/cpu/config.cpp src/cpu/errors.cpp)
@@ -32,7 +33,7 @@ endfunction()
 # `kernels`: objects for one wave width, which the twin shares. Its fault points lie in the host side and in `combine`.
 function(greta_emulated_kernels name wave)
   add_library(${name} OBJECT src/hip/kernels.cpp src/hip/emulate/emulate.cpp src/hip/emulate/fence.cpp
-    src/hip/emulate/runtime_emulated.cpp)
+    src/hip/emulate/runtime_emulated.cpp $<$<BOOL:${GRETA_EMULATED_RACES}>:src/hip/emulate/races.cpp>)
   greta_emulated(${name} ${wave})
 endfunction()
 
@@ -49,6 +50,9 @@ function(greta_emulated_library name host kernels wave)
 endfunction()
 
 if(GRETA_HIP_EMULATED)
+  if(GRETA_EMULATED_RACES) # compiled for that sanitizer, but not linked to it: races.cpp stands for it
+    set_source_files_properties(src/hip/kernels.cpp src/hip/kernel_combine.cpp PROPERTIES COMPILE_OPTIONS -fsanitize=thread)
+  endif()
   foreach(host greta_emulated_host greta_emulated_host_faulty) # does not depend on the wave's width
     add_library(${host} OBJECT ${GRETA_HIP_HOST})
     greta_emulated(${host} 64)

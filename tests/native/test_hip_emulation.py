@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -63,6 +64,75 @@ def test_barriers(program: Path, barrier: str, said: str) -> None:
         assert said in text
         if barrier in "234":
             assert text.startswith("kernel turn_around, block (0, 0, 0), thread ")
+
+
+RACES = """
+#include "gpu.h"
+#include <cstdio>
+using namespace greta;
+struct Params { int what; float* out; };
+GPU_KERNEL(touch, Params, 2, 1) {
+  GPU_SHARED(float, shared, 2 * gpu::wave);
+  const int own = gpu::thread(), next = gpu::wave_index() * gpu::wave + (gpu::lane() + 1) % gpu::wave;
+  float x = 0.0f;
+  switch (p.what) {
+    case 0: shared[own] = 1; gpu::sync(); x = shared[next]; gpu::sync(); shared[own] = 2; break;
+    case 1: shared[own] = 1; x = shared[own]; shared[own] = 2; break;
+    case 2:
+      x = gpu::shuffle_xor(shared[gpu::wave_index()], 1);
+      if (gpu::lane() == 0) shared[gpu::wave_index()] = x;
+      break;
+    case 3: shared[own] = 1; x = shared[next]; break;
+    case 4: shared[own] = gpu::shuffle_xor(1.0f, 1); x = gpu::shuffle_xor(2.0f, 1); x += shared[next]; break;
+    case 5: x = shared[gpu::wave_index()]; if (gpu::lane() == 0) shared[gpu::wave_index()] = 1; break;
+    case 6: x = gpu::shuffle_xor(shared[0], 1); if (own == gpu::wave) shared[0] = x; break;
+    case 7: shared[gpu::wave_index()] = 1; break;
+  }
+  p.out[own] = x;
+}
+int main(int, char** argv) {
+  float out[2 * gpu::wave];
+  Params params{argv[1][0] - '0', out};
+  const char* error = gpu::launch(*gpu::find_kernel("touch"), 2, 1, 1, &params);
+  std::puts(error != nullptr ? error : "no race");
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def racer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("races")
+    (folder / "program.cpp").write_text(RACES)
+    flags = ["-std=c++17", "-O1", "-DGRETA_EMULATED=1", f"-I{HIP}"]
+    watched = [*flags, "-fsanitize=thread", "-c", folder / "program.cpp", "-o", folder / "program.o"]
+    subprocess.run(["g++", *watched], check=True)
+    sources = [HIP / "emulate" / f"{name}.cpp" for name in ("emulate", "fence", "races")]
+    subprocess.run(["g++", *flags, folder / "program.o", *sources, "-o", folder / "program"], check=True)
+    return folder / "program"
+
+
+RACE = "(writes|reads) shared memory that thread [0-9]+ (read|wrote), with no barrier between"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("0", "no race"),
+        ("1", "no race"),
+        ("2", "no race"),  # a wave's operation waits for what its lanes read
+        ("3", RACE),
+        ("4", RACE),  # and does not make visible what they wrote
+        ("5", RACE),
+        ("6", RACE),  # the other wave's lanes have read, too
+        ("7", "writes shared memory that thread [0-9]+ wrote, with no barrier between"),  # if the same
+    ],
+)
+def test_a_race_is_found_in_any_order_of_the_threads(racer: Path, what: str, said: str) -> None:
+    for seed in ("0", "1", "2", "3"):
+        text = subprocess.run(
+            [racer, what], env={"GRETA_EMULATED_SEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        assert re.search(said, text)
 
 
 def test_shared_memory_ends_at_a_page_that_cannot_be_touched(program: Path) -> None:

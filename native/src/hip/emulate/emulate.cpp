@@ -93,6 +93,7 @@ struct Fiber {
 
 struct Wave {
   int arrived;
+  unsigned operations; /* that are behind it */
   const char* what;
   bool divergent;
 };
@@ -121,6 +122,7 @@ struct Block {
   size_t n_stacks = 0;
   void* scheduler;
   int current, live, at_barrier;
+  unsigned barriers; /* that are behind this block and those before */
   const char* error;
 };
 Block block;
@@ -227,9 +229,10 @@ void start_fibers() {
 void run_block(int x, int y, int z, uint32_t seed) {
   here = {0, x, y, z};
   for (const Region& region : regions()) memset(region.data, 0xff, region.bytes);
-  for (Wave& own : block.waves) own = {0, nullptr, false};
+  for (Wave& own : block.waves) own = {0, 0, nullptr, false};
   block.live = block.kernel->threads;
   block.at_barrier = 0;
+  ++block.barriers;
   shuffle_order(seed == 0 ? 0 : scrambled(seed + scrambled(static_cast<uint32_t>(x + 131 * y + 65537 * z))));
   start_fibers();
   resume(block.order[0], &block.scheduler);
@@ -277,10 +280,27 @@ void poisoned_at_start(void* data, size_t bytes) {
   regions().push_back({data, bytes});
 }
 
+bool is_shared(const void* address) {
+  for (const Region& region : regions()) {
+    if (static_cast<size_t>(static_cast<const char*>(address) - static_cast<const char*>(region.data)) < region.bytes)
+      return true;
+  }
+  return false;
+}
+
+Standing standing() {
+  return {block.current, block.barriers, block.waves[static_cast<size_t>(block.current / wave)].operations};
+}
+
+void stop(const char* text) {
+  fail(text, block.current);
+}
+
 void sync() {
   const int thread = block.current;
   if (++block.at_barrier == block.kernel->threads) {
     block.at_barrier = 0;
+    ++block.barriers;
     for (Fiber& fiber : block.fibers) fiber.state = State::runnable;
     return;
   }
@@ -299,6 +319,7 @@ void collective(const char* what, void* data, Act act) {
   }
   if (++own.arrived == wave) {
     own.arrived = 0;
+    ++own.operations;
     act(&block.posts[static_cast<size_t>(first)]);
     for (int i = first; i < first + wave; ++i) block.fibers[static_cast<size_t>(i)].state = State::runnable;
     return;

@@ -54,6 +54,16 @@ struct Shared {
   Shared() { poisoned_at_start(data, N * sizeof(T)); }
 };
 
+/* For races.cpp: whether an address is in shared memory; the running thread, how many barriers there were, and how many
+ * operations of its wave; and an end to the kernel, with an error that names the thread. */
+bool is_shared(const void* address);
+struct Standing {
+  int thread;
+  unsigned barriers, operations;
+};
+Standing standing();
+void stop(const char* text);
+
 struct Position {
   int thread, block_x, block_y, block_z;
 };

@@ -1,0 +1,27 @@
+"""No kernel has two threads that touch the same shared memory, one of them writing, with no barrier between them: the
+emulation, built to watch each access, sees that whatever the order of the threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from breaking import ROOT, build
+
+pytestmark = pytest.mark.system
+
+CHOSEN = "not warp and (test_windows or test_splits or test_keys_and_values or 128-f32-f32 or 80-bf16-bf16 or rope)"
+"""Of the tests that run on any emulation: several tiles, both sets of kernels, a tile in stages."""
+
+
+def test_no_kernel_races(tmp_path: Path) -> None:
+    library = build(ROOT / "native", tmp_path, "greta_attn_hip_emulated", "-DGRETA_EMULATED_RACES=ON")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, "test_hip_emulated.py"]
+    environment = os.environ | {"GRETA_TEST_EMULATED": str(library)}
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
