@@ -32,18 +32,19 @@ std::string quoted(const std::string& text) {
 }
 
 /* How a phase's sums are rounded. The emulation adds product by product in float. Matrix cores do not: CDNA 3 aligns
- * the products of eight neighbouring k and rounds toward minus infinity (arXiv 2511.10909), CDNA 2 flushes subnormal
- * operands of the 16-bit types (its ISA guide), NVIDIA's truncate. Decode runs on the vector units of all, product by
- * product. */
+ * the products of eight neighbouring k and rounds toward minus infinity, NVIDIA's cut the sum of eight or sixteen; CDNA
+ * 2 adds four products in pairs and then to the rest, each sum to nearest in float, and flushes subnormals of the
+ * 16-bit types (arXiv 2511.10909 and its source, github.com/microsoft/MMA-Sim; AMD's ROCm documentation, "MI200 MFMA
+ * behavior specifics"). Decode runs on the vector units of all, product by product. */
 std::string accumulation(const std::string& kind, bool matrix) {
   const bool cuda = kind.find("cuda") != std::string::npos, emulated = kind.find("emulated") != std::string::npos;
   if (emulated || !matrix) {
     return "\"acc_bits\": 24, \"acc_round\": \"rne\", \"k_step\": 1, \"flush\": false, \"dot_bits\": 24";
   }
-  const bool flushes = !cuda && kind.find("gfx942") == std::string::npos;
-  return std::string("\"acc_bits\": 24, \"acc_round\": ") + quoted(cuda ? "rz" : "rd") +
-         ", \"k_step\": " + (flushes ? "4" : "8") + ", \"flush\": " + (flushes ? "true" : "false") +
-         ", \"dot_bits\": 24";
+  const bool cdna2 = kind.find("gfx90a") != std::string::npos;
+  const char* round = cuda ? "rz" : cdna2 ? "rne" : "rd";
+  return "\"acc_bits\": 24, \"acc_round\": " + quoted(round) + ", \"k_step\": " + (cdna2 ? "1" : "8") +
+         ", \"flush\": " + (cdna2 ? "true" : "false") + ", \"dot_bits\": 24";
 }
 
 std::string numerics(const std::string& kind, KernelChoice choice, int32_t phase) {
