@@ -91,20 +91,13 @@ def reference(
     sink: float = -np.inf,
     p_dtype: str = "f32",
     exp_rel: float = 0.0,
-    k_step: int = 0,
 ) -> Reference:
-    """One row: q [dqk], k [n, dqk], v [n, dv], ``bias`` [n]; ``exp_rel`` beyond that of a good exp. ``k_step``:
-    products a step of an accumulator that truncates, 0 where it rounds to nearest. First tier, ENV."""
-
-    def c(terms: int) -> float:
-        """A truncating accumulator errs on one side, 2 U a step (docs/concepts/numerics.md, ``acc_round``)."""
-        return float(max(C * np.sqrt(terms), 2 * -(-terms // k_step) if k_step else 0))
-
+    """One row: q [dqk], k [n, dqk], v [n, dv], ``bias`` [n]; ``exp_rel`` beyond that of a good exp. First tier, ENV."""
     q, k, v = (np.asarray(x, dtype=np.float64) for x in (q, k, v))
     n, d = k.shape
     s = scale * (k @ q)
     size = scale * (np.abs(k) @ np.abs(q))
-    ds = U * (c(d) * size + 3 * np.abs(s))
+    ds = U * (C * np.sqrt(d) * size + 3 * np.abs(s))
     if cap:
         s = cap * np.tanh(s / cap)
         ds = (1 - (s / cap) ** 2) * ds + (4 * U + TANH_REL) * np.abs(s)
@@ -119,12 +112,14 @@ def reference(
     tiles = -(-n // schedule.tile) + schedule.splits
     eps = ds + exp_rel + U * (2 * np.abs(s - m) + (2 * np.maximum(abs(m), np.abs(s)) + 4) * (1 + C * np.sqrt(tiles)))
     out = p @ v
-    core = (p * eps) @ np.abs(v - out) + 4 * U * np.abs(out) + c(n) * U * (p @ np.abs(v) + np.abs(out))
+    core = (p * eps) @ np.abs(v - out) + 4 * U * np.abs(out) + C * np.sqrt(n) * U * (p @ np.abs(v) + np.abs(out))
     kind = DTYPES[p_dtype]
     lost = np.maximum(kind.u * p, np.minimum(p, kind.smallest_subnormal / 2 / weights.sum()))
     u_act, tiny = DTYPES[act].u, DTYPES[act].smallest_subnormal
     rounding = u_act * np.abs(out) * 1.01 + tiny / 2
-    return Reference(out, core + lost @ np.abs(v) + rounding, lse, p @ eps + c(n) * U + 2 * U * abs(lse) + 4 * U)
+    return Reference(
+        out, core + lost @ np.abs(v) + rounding, lse, p @ eps + C * np.sqrt(n) * U + 2 * U * abs(lse) + 4 * U
+    )
 
 
 def run(phase: Phase, **options: Any) -> tuple[bytes, bytes]:
