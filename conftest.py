@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         unwanted.add("gpu")
     if not all(importlib.util.find_spec(package) for package in ("torch", "transformers")):
         unwanted.add("transformers")
+    if not importlib.util.find_spec("xllamacpp"):
+        unwanted.add("llamacpp")
     dropped = {item for item in items if any(item.get_closest_marker(mark) for mark in unwanted)}
     if dropped:
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])

@@ -104,12 +104,16 @@ class WatchedRun(Run):
         return not self.asked and self.verdict.status != PASS
 
 
-def load_model(model: Any, *, cache: Callable[[Any], Any] | None = None) -> Model:
-    """A model by name (``synthetic``, ``smollm2-135m``), by the path of a GGUF file, by ``transformers:PATH``, by a
-    ``pathlib.Path`` (a folder is one of transformers); or a loaded module of transformers, which is run as it is and
-    whose weights are a copy of its own.
+def load_model(
+    model: Any, *, cache: Callable[[Any], Any] | None = None, between: Callable[[Any], Any] | None = None
+) -> Model:
+    """A model by name (``synthetic``, ``smollm2-135m``), by the path of a GGUF file, by ``transformers:PATH`` or
+    ``llamacpp:PATH``, by a ``pathlib.Path`` (a folder is one of transformers); or a loaded module of transformers,
+    which is run as it is and whose weights are a copy of its own.
 
     ``cache``: of a model of transformers, makes an empty cache from its configuration, in place of ``DynamicCache``.
+    ``between``: of a model that llama.cpp runs, called with its context (``llamacpp.context.Context``) between prefill
+    and decode, which goes on with the context that it gives back, or with the same.
 
     Raises ``engine.store.ModelError`` where it is wrong, ``ModelMissing`` where it or the extra ``gguf`` is absent.
     """
@@ -122,6 +126,10 @@ def load_model(model: Any, *, cache: Callable[[Any], Any] | None = None) -> Mode
             from pytest_greta.hf.load import with_cache
 
             source = with_cache(source, cache)
+        if between is not None:
+            from pytest_greta.llamacpp.load import with_between
+
+            source = with_between(source, between)
         return Model(source)
     from pytest_greta.hf.load import from_module
 

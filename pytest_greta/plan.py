@@ -10,6 +10,7 @@ from typing import Any
 from pytest_greta.cases.expectations import DEFAULTS as EXPECTED
 from pytest_greta.cases.lengths import SWEEP, sweep
 from pytest_greta.cases.model import Case, Probe
+from pytest_greta.engine.names import based
 
 DEFAULTS: Mapping[str, Any] = {
     "model": "synthetic",
@@ -126,7 +127,6 @@ def _resolved(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     The path of a library is resolved by ``open_backends``, which knows the case's folder.
     """
-    model = str(settings.get("model", ""))
-    if model.endswith(".gguf") and "://" not in model:
-        return {**settings, "model": str(folder / Path(model).expanduser())}
-    return dict(settings)
+    if "model" not in settings:
+        return dict(settings)
+    return {**settings, "model": based(str(settings["model"]), folder)}

@@ -19,6 +19,7 @@ from pytest_greta.catalogue import (
     conformance,
     doctor,
     faults,
+    llamacpp,
     models,
     plugin,
     recorder,
@@ -43,6 +44,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         **runs.TEXTS,
         **baseline.TEXTS,
         **transformers.TEXTS,
+        **llamacpp.TEXTS,
     }
 )
 

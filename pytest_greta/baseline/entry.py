@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import PurePath
 from typing import Any
 
 from pytest_greta.checks.result import StageCheck
+from pytest_greta.engine.names import portable
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.stages import order
 
@@ -74,7 +74,7 @@ def entry_of(results: Sequence[ProbeResult]) -> Entry:
         library=str(machine.get("library", "")),
         version=str(machine.get("library_version", "")),
         device_kind=str(machine.get("device_kind", "")),
-        model=_name(str(settings.get("model", ""))),
+        model=portable(str(settings.get("model", ""))),
         dtype=str(settings.get("dtype", "")),
         kv_dtype=str(settings.get("kv_dtype", "")),
         schedule=_schedule(first.roundings),
@@ -133,8 +133,3 @@ def _schedule(roundings: Mapping[str, Any]) -> dict[str, str]:
         numerics = from_plain(Numerics, roundings[phase])
         found[phase] = f"{spelled(numerics) or '?'}, p {numerics.p_dtype}"
     return found
-
-
-def _name(model: str) -> str:
-    """A path differs from machine to machine, its last part does not."""
-    return PurePath(model).name if model.endswith(".gguf") else model

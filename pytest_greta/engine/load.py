@@ -1,4 +1,5 @@
-"""A model by what a user writes: ``synthetic``, a known name, the path of a GGUF file, or ``transformers:PATH``."""
+"""A model by what a user writes: ``synthetic``, a known name, the path of a GGUF file, ``transformers:PATH`` or
+``llamacpp:PATH``."""
 
 from __future__ import annotations
 
@@ -24,6 +25,10 @@ def load_source(name: str) -> ModelSource:
         from pytest_greta.hf.load import load_folder
 
         return load_folder(name)
+    if family == "llamacpp":
+        from pytest_greta.llamacpp.load import load
+
+        return load(name)
     from pytest_greta.engine.gguf import load_gguf
 
     return load_gguf(Path(name).expanduser() if is_path(name) else resolve(name))
@@ -45,6 +50,8 @@ def check_name(name: str) -> None:
             resolve(rest)
         elif not is_id(rest) and not Path(rest).expanduser().is_dir():
             raise ModelMissing("model", text("hf.no_folder", name=rest), text("hf.mend.folder"))
+    elif family == "llamacpp":
+        resolve(rest)
     elif "://" in name:
         names = ", ".join([*known_models(), *synthetic_names()])
         raise ModelError("unknown", text("model.not_yet", name=name), text("mend.use", names=names))

@@ -17,12 +17,12 @@ from pytest_greta.engine.gguf import load_gguf
 from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource, Tokenizer, decoder_stages
 from pytest_greta.engine.store import ModelError, ModelMissing, known_models, resolve
+from pytest_greta.faults.own_pass import PLANTED, plantable
 from pytest_greta.hf import numerics
 from pytest_greta.hf.attention import IMPLEMENTATIONS
 from pytest_greta.hf.caches import CACHES, new_cache
 from pytest_greta.hf.families import Family
 from pytest_greta.hf.parameters import family_of, parameters
-from pytest_greta.hf.plants import PLANTED, plantable
 from pytest_greta.hf.run import LIBRARY, Subject, trace
 from pytest_greta.hf.weights import HfWeights, Read, checksum, files_of, gguf_reader, module_reader, reader
 from pytest_greta.pytorch.arrays import torch_type

@@ -1,0 +1,35 @@
+"""What llama.cpp's CPU kernels round, as declarations: from its sources (``ggml/src/ggml-cpu``, b11549), held by the
+tests.
+
+===================  ================================================================================================
+products             the activation goes into the weight's dot type first: f16 for f16 (``dot_bits: 11``), itself for
+                     f32; sums in float32
+norms                the sum of squares in float64; nothing to declare
+RoPE                 float32, nothing to declare
+silu(gate) * up      float32
+exp                  a polynomial within 2 ulp (``ggml_v_expf``: ``exp_rel`` 2^-22)
+plain attention      over an f16 cache q and P go into f16, P divided by its sum (``dot_bits: 11``, ``p_dtype: f16``,
+                     ``p_normalised``); over f32 nothing does. One softmax over the row
+===================  ================================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_greta.backends.base import WHOLE_ROW, Numerics
+
+EXP = 2.0**-22
+DOT_BITS = {"F32": 24, "F16": 11}
+"""By the type of the weight."""
+
+
+def attention(kv_dtype: str) -> Numerics:
+    """Of RoPE, cache and attention."""
+    plain = Numerics(tile=WHOLE_ROW, splits=1, exp_rel=EXP)
+    return plain if kv_dtype == "f32" else replace(plain, dot_bits=11, p_dtype="f16", p_normalised=True)
+
+
+def model(weights: frozenset[str]) -> Numerics:
+    """Of everything else. ``weights``: the types of the file's matrices."""
+    return Numerics(dot_bits=min(DOT_BITS[name] for name in weights), exp_rel=EXP)

@@ -1,0 +1,29 @@
+"""Without the extra, one line says what to install."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_greta as greta
+from pytest_greta.engine.store import ModelMissing
+from pytest_greta.llamacpp import library
+
+
+def test_without_the_extra_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model.gguf"
+    file.touch()
+    found = importlib.util.find_spec
+
+    def none(name: str, *args: Any) -> Any:
+        return None if name == library.PACKAGE else found(name, *args)
+
+    monkeypatch.setattr(importlib.util, "find_spec", none)
+    monkeypatch.setattr("pytest_greta.llamacpp.load.library", library.library.__wrapped__)
+    with pytest.raises(ModelMissing) as caught:
+        greta.load_model(f"llamacpp:{file}")
+    assert f"'llamacpp:{file}' needs the package 'xllamacpp', which is not installed" in str(caught.value)
+    assert "pip install 'pytest-greta[llamacpp]'" in str(caught.value)

@@ -1,0 +1,193 @@
+"""llama.cpp over small files: healthy runs pass, whatever their logits do; broken ones are found where they are."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_gguf
+
+import pytest_greta as greta
+from pytest_greta.backends.base import BackendError, Unsupported
+from pytest_greta.engine.store import ModelError, ModelMissing
+from pytest_greta.llamacpp import library, watch
+from pytest_greta.llamacpp.context import Context
+from pytest_greta.llamacpp.state import parse
+from tests.docs.pages import table
+
+pytestmark = pytest.mark.llamacpp
+
+N = 30
+IDS = np.random.default_rng(3).integers(tiny_gguf.VOCAB, size=N + 1).tolist()
+FIELDS = {"llama.context_length": 1024}
+
+
+def write(path: Path, kind: str) -> str:
+    """A small file whose scores are neither flat nor of one key alone."""
+    rng = np.random.default_rng(1)
+    q_and_k = {
+        name: 0.25 * rng.standard_normal(shape)
+        for name, shape in tiny_gguf.shapes().items()
+        if name.endswith(("attn_q.weight", "attn_k.weight"))
+    }
+    tiny_gguf.write_gguf(path / "tiny.gguf", kind, fields=FIELDS, tensors=q_and_k)
+    return f"llamacpp:{path / 'tiny.gguf'}"
+
+
+@pytest.fixture
+def f16(tmp_path: Path) -> str:
+    return write(tmp_path, "F16")
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
+@pytest.mark.parametrize("kind", ["F32", "F16"])
+def test_an_untouched_model_passes(tmp_path: Path, kind: str, kv_dtype: str) -> None:
+    run = greta.probe(write(tmp_path, kind), IDS, kv_dtype=kv_dtype, steps=2)
+    assert run.verdict.status == "PASS", run.verdict
+    assert run.verdict.finding == "NONE"
+    stages = {check.stage for check in run.result.stages}
+    assert {"q_rope", "k_rope", "kv_write", "kv_read", "attn_out", "x_out", "logits"} <= stages
+    kernels = {(k["path"], k["kernel"], k["calls"]) for k in run.verdict.evidence.kernels}
+    assert kernels == {("full", "plain", 2), ("prefix", "plain", 2), ("decode", "plain", 4)}
+    assert {c.outcome for c in run.verdict.evidence.canaries} <= {"found", "skipped"}
+
+
+@pytest.mark.parametrize("n", [63, 64, 65, 511, 512, 513])
+def test_logits_that_jump_are_rounding(f16: str, n: int) -> None:
+    """Around the lengths at which llama.cpp takes other kernels, or a prompt in pieces: 512 tokens at a time."""
+    ids = np.random.default_rng(n).integers(tiny_gguf.VOCAB, size=n + 1).tolist()
+    run = greta.probe(f16, ids, kv_dtype="f16")
+    assert run.verdict.status == "PASS", run.verdict
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
+@pytest.mark.parametrize(
+    ("inject", "place", "scenario"),
+    [
+        ({"fault": "rope_pos", "phase": "decode", "magnitude": 1}, (0, "q_rope", "decode"), "KV_MISALIGNMENT"),
+        ({"fault": "rope_pos", "phase": "decode", "layer": 1}, (1, "q_rope", "decode"), "KV_MISALIGNMENT"),
+        ({"fault": "kv_slot", "phase": "decode"}, (0, "kv_write", "decode"), "REAL_MISMATCH"),
+        ({"fault": "gain", "phase": "decode", "layer": 1, "stage": "kv_write", "magnitude": 1},
+         (1, "kv_write", "decode"), "REAL_MISMATCH"),
+        ({"fault": "kv_len", "phase": "decode", "layer": 1}, (1, "attn_out", "decode"), "KV_MISALIGNMENT"),
+        ({"fault": "gqa_map", "phase": "prefill"}, (0, "attn_out", "prefill"), "REAL_MISMATCH"),
+        ({"fault": "w_route", "phase": "prefill", "layer": 1}, (1, "q_proj", "prefill"), "REAL_MISMATCH"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_is_found_where_it_is(
+    f16: str, inject: dict[str, Any], place: tuple[int, str, str], scenario: str, kv_dtype: str
+) -> None:
+    verdict = greta.probe(f16, IDS, kv_dtype=kv_dtype, inject=inject).verdict
+    assert (verdict.status, verdict.scenario) == ("KV_MISMATCH", scenario)
+    found = verdict.first_failure
+    assert found is not None
+    assert (found.layer, found.stage, found.phase) == place
+
+
+def flipped(context: Context) -> None:
+    """The sequence's state taken back with another bit in layer 1's K of row 7."""
+    raw = bytearray(context.state())
+    state = parse(bytes(raw))
+    raw[state.at_k[1] + 7 * state.k[1].shape[1] * 2] ^= 1
+    context.set_state(bytes(raw))
+
+
+def other_base(context: Context) -> Context:
+    """Decode in another context, whose RoPE has another base."""
+    other = context.again(rope_freq_base=40000.0)
+    other.set_state(context.state())
+    return other
+
+
+def shifted(context: Context) -> None:
+    """As a context shift that nobody meant: all rows but the last are turned on by one position."""
+    context.shift(0, len(parse(context.state()).positions) - 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("between", "layer", "stage", "positions"),
+    [(flipped, 1, "kv_read", (7,)), (other_base, 0, "q_rope", (N,)), (shifted, 0, "kv_read", None)],
+)
+def test_what_goes_wrong_between_prefill_and_decode(
+    f16: str, between: Callable[[Context], Context | None], layer: int, stage: str, positions: tuple[int, ...] | None
+) -> None:
+    model = greta.load_model(f16, between=between)
+    found = greta.probe(model, IDS, kv_dtype="f16").verdict
+    assert found.status == "KV_MISMATCH", found
+    assert found.first_failure is not None
+    assert (found.first_failure.layer, found.first_failure.stage) == (layer, stage)
+    assert positions is None or found.first_failure.positions == positions
+
+
+def test_a_cache_that_is_handed_over_is_healthy(f16: str) -> None:
+    def handed_over(context: Context) -> Context:
+        other = context.again()
+        other.set_state(context.state())
+        return other
+
+    run = greta.probe(greta.load_model(f16, between=handed_over), IDS, kv_dtype="f16")
+    assert run.verdict.status == "PASS", run.verdict
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"dtype": "bf16"}, "dtype f32, not bf16"),
+        ({"kv_dtype": "bf16"}, "kv_dtype f32, f16, not bf16"),
+        ({"page_size": 16}, "page_size cannot be asked"),
+        ({"backend": {"cache": "static"}}, "has the key attention, not cache"),
+        ({"backend": "eager"}, "attention 'eager' of llama.cpp"),
+        ({"inject": {"fault": "kv_stale", "phase": "decode"}}, "cannot be planted"),
+    ],
+)
+def test_what_llama_cpp_cannot_be_asked(f16: str, keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(Unsupported, match=words):
+        greta.probe(f16, IDS, **keys)
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"weights of the types Q8_0 llama.cpp rounds activations to 8-bit blocks"):
+        greta.load_model(write(tmp_path, "Q8_0"))
+
+
+def test_another_model_takes_nothing_between() -> None:
+    with pytest.raises(ModelError, match=r"not one of llama.cpp"):
+        greta.load_model("synthetic", between=flipped)
+
+
+def test_another_release_is_not_spoken_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "RELEASES", ("1",))
+    with pytest.raises(ModelMissing, match=r"is not a release whose llama.cpp is known here; known: 1"):
+        library.library.__wrapped__("llamacpp:x.gguf")
+
+
+def test_structs_laid_out_otherwise_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(library._DEFAULTS, "n_ubatch", 4096)
+    with pytest.raises(ModelMissing, match="does not lay out n_ubatch"):
+        library.library.__wrapped__("llamacpp:x.gguf")
+
+
+def test_the_table_says_where_each_stage_is() -> None:
+    said = {row["stage"].strip("`"): row["node"] for row in table("docs/llamacpp.md", "What is traced")}
+    for (node, op), stage in {**watch.OUTSIDE, **watch.STAGES}.items():
+        if stage != "attn_out" or op == "CONT":
+            assert said.pop(stage) == f"`{node}` {op}"
+    assert set(said) == {"x_in", "kv_write", "kv_read"}
+
+
+def test_a_state_of_another_layout() -> None:
+    with pytest.raises(BackendError, match="magic 1 at byte 4 of 8"):
+        parse(struct.pack("<2I", 1, 0))
+    with pytest.raises(BackendError, match="end at byte 4 of 4"):
+        parse(struct.pack("<I", 0xAF143CD8))
+
+
+def test_the_plugin_runs_a_file(f16: str, pytester: pytest.Pytester) -> None:
+    suite = f"suite: llama\ndefaults: {{model: '{f16}', kv_dtype: f16}}\n"
+    pytester.makefile(".greta.yaml", own=f"{suite}cases:\n- {{id: one, token_ids: [7, 1, 99, 5, 23, 8]}}\n")
+    result = pytester.runpytest("-q")
+    result.assert_outcomes(passed=1)
