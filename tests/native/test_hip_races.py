@@ -13,13 +13,17 @@ from breaking import ROOT, build
 
 pytestmark = pytest.mark.system
 
-CHOSEN = "not warp and (test_windows or test_splits or test_keys_and_values or 128-f32-f32 or 80-bf16-bf16 or rope)"
+CHOSEN = "test_windows or test_splits or test_keys_and_values or 128-f32-f32 or 80-bf16-bf16 or rope or trimmed"
 """Of the tests that run on any emulation: several tiles, both sets of kernels, a tile in stages."""
 
 
-def test_no_kernel_races(tmp_path: Path) -> None:
-    library = build(ROOT / "native", tmp_path, "greta_attn_hip_emulated", "-DGRETA_EMULATED_RACES=ON")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, "test_hip_emulated.py"]
+@pytest.mark.parametrize(
+    ("target", "other"), [("greta_attn_hip_emulated", "warp"), ("greta_attn_hip_emulated_warp32", "cdna")]
+)
+def test_no_kernel_races(tmp_path: Path, target: str, other: str) -> None:
+    library = build(ROOT / "native", tmp_path, target, "-DGRETA_EMULATED_RACES=ON")
+    chosen = f"not {other} and ({CHOSEN})"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, "test_hip_emulated.py"]
     environment = os.environ | {"GRETA_TEST_EMULATED": str(library)}
     done = subprocess.run(
         command, cwd=Path(__file__).parent, env=environment, check=False, capture_output=True, text=True
