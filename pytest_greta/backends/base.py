@@ -161,6 +161,8 @@ class Numerics:
     l_from: str = "before"
     score_dtype: str = "f32"
     p_normalised: bool = False
+    o_dtype: str = "f32"
+    """What the running output is kept in from key to key."""
     split_partials: str = "f32"
     norm_cast: str = "f32"
     rope_dtype: str = "f32"
@@ -219,6 +221,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "direction": ("forward", "reverse"),
     "tile_origin": ("zero", "window"),
     "p_dtype": ("act", *DTYPES),
+    "o_dtype": ("f32", "bf16", "f16"),
     "acc_round": ("rne", "rz", "rd"),
     "q_prescale": ("f32", "act"),
     "kv_dequant": ("folded", "act"),

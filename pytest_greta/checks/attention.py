@@ -336,12 +336,14 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         out_det += declared_value(numerics, act) * pv + floor(numerics)
         if numerics.flush:
             out_det += sm.p @ subnormal(values, act)
+        kept, vanishing = _kept(sm.n, numerics)
+        out_det += vanishing[..., None] / l_kernel
         out = [
             o,
             out_det,
             *(
-                a * spread[:, :, 0] + b[..., None] * spread[:, :, 1] + c[..., None] * (pv + size)
-                for a, b, c in by_tier(d, t, n)
+                a * spread[:, :, 0] + b[..., None] * spread[:, :, 1] + c[..., None] * (pv + size) + e[..., None] * pv
+                for (a, b, c), e in zip(by_tier(d, t, n), (kept.first, kept.second), strict=True)
             ),
         ]
     heads = call.q.shape[1]
@@ -364,6 +366,17 @@ def rescale(m: Float64, s: Float64) -> Float64:
     size *= slope
     size += constant
     return size
+
+
+def _kept(n: NDArray[np.int64], numerics: Numerics) -> tuple[Tiers, Float64]:
+    """Of an output that is kept in ``o_dtype`` from key to key, relative to sum p |v|; and what vanishes in subnormals
+    altogether, before the division by l. Two roundings a key: of the sum, and of a rescale."""
+    if numerics.o_dtype == "f32":
+        nothing = np.zeros(n.shape)
+        return Tiers(nothing, nothing), nothing
+    dtype = DTYPES[numerics.o_dtype]
+    vanishing = 2.0 * n.astype(np.float64) * (0.5 * dtype.smallest_subnormal)
+    return sum_tiers(2 * n, Numerics(acc_bits=dtype.p)), vanishing
 
 
 def by_tier(d: Tiers, t: Tiers, n: Tiers) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:

@@ -31,6 +31,7 @@ ROUNDINGS: tuple[tuple[str, ...], ...] = (
     ("l_from",),
     ("score_dtype",),
     ("split_partials",),
+    ("o_dtype",),
     ("rope_dtype",),
     ("exp_rel",),
     ("tanh_rel",),

@@ -262,6 +262,36 @@ def test_l_that_sums_weights_which_vanish(seed: int):
     assert of("before")[0] > 1.0
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kept", ["f16", "bf16"])
+@pytest.mark.parametrize(("keys", "hot"), [(1, 1.0), (40, 1.0), (300, 0.1), (300, 4.0), (900, 1.0)])
+def test_an_output_that_is_kept_in_half_precision(kept: str, keys: int, hot: float, seed: int):
+    """Key by key with a running maximum, each new one a rescale: as llama.cpp's flash attention over an f16 cache. The
+    sum of weights and the scores are float32."""
+    d, half = 32, to(kept)
+    q, k, v = inputs(seed, keys, d, hot)
+    out, lse = np.zeros((1, 2, d), f32), np.zeros((1, 2), f32)
+    for h in range(2):
+        m, total, o = f32(-np.inf), f32(0), np.zeros(d, f32)
+        for s, value in zip(f32(d**-0.5) * (k[:, 0] @ q[0, h]), v[:, 0], strict=True):
+            if s > m:
+                scale, m, weight = np.exp(m - s), s, f32(1)
+                o = half(o * scale)
+            else:
+                scale, weight = f32(1), np.exp(s - m)
+            o, total = half(o + value * weight), total * scale + weight
+        out[0, h], lse[0, h] = o / total, m + np.log(total)
+    own = np.array([keys - 1])
+
+    def of(**said) -> tuple[float, float]:
+        both = Call(own, q, k, v, Rows.causal(own), Options(d**-0.5), DTYPES["f32"], Numerics(**said)).reference()
+        return rho(both.lse, lse), rho(both.out, out)
+
+    assert max(of(o_dtype=kept)) <= 1.0
+    assert of()[1] > 1.0 or keys == 1
+    assert of()[0] <= 1.0
+
+
 def test_attention_over_an_accumulator_that_truncates():
     q, k, v = (np.abs(x) for x in inputs(5, 9000, 32))
     own = np.array([8999])
