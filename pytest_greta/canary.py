@@ -162,7 +162,8 @@ def _run(engine: Engine, plan: RunPlan, wrong: frozenset[str], planted: Sequence
     )
     trace = engine.trace(own)
     stages = [spec for spec in engine.stages if spec.layer in layers]
-    checks = check_trace(trace, source, stages, engine.numerics, engine.model_numerics)
+    numerics = engine.declared(own) if engine.declared else engine.numerics
+    checks = check_trace(trace, source, stages, numerics, engine.model_numerics)
     found = []
     for (planting, layer), fired in zip(planted, trace.facts["canary_fired"], strict=True):
         said = judged(planting, layer, checks, wrong)

@@ -69,6 +69,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "attention {name!r} of llama.cpp cannot be judged; those that can: {names}",
         "la atención {name!r} de llama.cpp no se puede juzgar; las que sí: {names}",
     ),
+    "llamacpp.flash_f32": (
+        "llama.cpp's flash attention copies an f32 cache into f16 at every call; expected kv_dtype f16, or plain",
+        "la atención flash de llama.cpp copia una caché f32 a f16 en cada llamada; se esperaba kv_dtype f16, o plain",
+    ),
     "llamacpp.dtype": (
         "llama.cpp is probed with {key} {names}, not {said}",
         "llama.cpp se sondea con {key} {names}, no {said}",

@@ -27,6 +27,8 @@ class Engine:
     model_numerics: Numerics
     trace: Callable[[RunPlan], Trace]
     identity: tuple[Any, ...]
+    declared: Callable[[RunPlan], Mapping[str, Numerics]] | None = None
+    """``numerics`` of another plan, where they depend on it (its lengths choose the kernel); None: the same."""
 
 
 OwnEngine = Callable[[Any, RunPlan], Engine]

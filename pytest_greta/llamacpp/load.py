@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_greta.backends.base import PHASES, Description, Unsupported
+from pytest_greta.backends.base import PHASES, Description, Numerics, Unsupported
 from pytest_greta.engine.engine import Engine
 from pytest_greta.engine.gguf import load_gguf
 from pytest_greta.engine.run import RunPlan
@@ -16,12 +16,11 @@ from pytest_greta.engine.spec import ModelSource, decoder_stages
 from pytest_greta.engine.store import ModelError, resolve
 from pytest_greta.faults.own_pass import PLANTED, plantable
 from pytest_greta.llamacpp import numerics
-from pytest_greta.llamacpp.library import TYPES, library
+from pytest_greta.llamacpp.library import FLASH, TYPES, UBATCH, library
 from pytest_greta.llamacpp.run import NAME, Between, Subject, trace
 from pytest_greta.texts import text
 
 PREFIX = "llamacpp:"
-ATTENTIONS = ("plain",)
 _ACT = "f32"
 """llama.cpp's activations on a CPU are float32 between any two nodes."""
 
@@ -80,8 +79,12 @@ def _engine(
     name: str, path: Path, source: ModelSource, spec: Any, plan: RunPlan, between: Between | None = None
 ) -> Engine:
     _require(name, source, plan)
-    attention = _chosen(name, spec)
-    declared = numerics.attention(plan.kv_dtype)
+    attention = _chosen(name, spec, plan.kv_dtype)
+
+    def declare(of: RunPlan) -> dict[str, Numerics]:
+        return {phase: numerics.attention(attention, of.kv_dtype, _queries(of, phase)) for phase in PHASES}
+
+    declared = declare(plan)
     described = Description(
         name=NAME,
         version=library(name).release,
@@ -91,7 +94,7 @@ def _engine(
         kv_dtypes=tuple(TYPES),
         p_dtypes=(_ACT, "f16"),
         kernels=dict.fromkeys(PHASES, attention),
-        numerics=dict.fromkeys(PHASES, declared),
+        numerics=declared,
         one_kernel=True,
         lse=False,
     )
@@ -100,21 +103,34 @@ def _engine(
         source=own,
         stages=tuple(spec for spec in decoder_stages(source.config) if spec.stage != "lse"),
         descriptions=dict.fromkeys(PHASES, described),
-        numerics=dict.fromkeys(PHASES, declared),
+        numerics=declared,
         model_numerics=numerics.model(_types(source)),
         trace=partial(trace, Subject(str(path), own, attention, between)),
         identity=(NAME, attention, plan.kv_dtype, id(between)),
+        declared=declare,
     )
 
 
-def _chosen(name: str, spec: Any) -> str:
-    """The attention that a case's ``backend`` asks for: ``cpu`` is the first of them."""
+def _queries(plan: RunPlan, phase: str) -> list[int]:
+    """Of each attention call of a phase: a call of the model goes in pieces of ``UBATCH``."""
+    n, steps = plan.n_prefix, plan.steps
+    prefill = [len(plan.tokens), *(segment.count for segment in plan.ways.prefill(n))]
+    counts = prefill if phase == "prefill" else [segment.count for segment in plan.ways.decode(n, steps)]
+    return [piece for count in counts for piece in (UBATCH if count >= UBATCH else count, count % UBATCH) if piece]
+
+
+def _chosen(name: str, spec: Any, kv_dtype: str) -> str:
+    """The attention that a case's ``backend`` asks for. ``cpu`` is flash, as llama.cpp itself takes it there; but plain
+    over an f32 cache, which flash copies into f16 at every call, so that what it reads is not the cache."""
+    usual = "plain" if kv_dtype == "f32" else "flash"
     wanted = spec if isinstance(spec, Mapping) else {} if spec == "cpu" else {"attention": spec}
-    attention = str(wanted.get("attention", ATTENTIONS[0]))
+    attention = str(wanted.get("attention", usual))
     if foreign := set(wanted) - {"attention"}:
         raise Unsupported("backend", text("llamacpp.backend", model=name, backend=", ".join(sorted(foreign))))
-    if attention not in ATTENTIONS:
-        raise Unsupported("attention", text("llamacpp.attention", name=attention, names=", ".join(ATTENTIONS)))
+    if attention not in FLASH:
+        raise Unsupported("attention", text("llamacpp.attention", name=attention, names=", ".join(FLASH)))
+    if attention == "flash" and kv_dtype == "f32":
+        raise Unsupported("attention", text("llamacpp.flash_f32"))
     return attention
 
 

@@ -10,11 +10,15 @@ silu(gate) * up      float32
 exp                  a polynomial within 2 ulp (``ggml_v_expf``: ``exp_rel`` 2^-22)
 plain attention      over an f16 cache q and P go into f16, P divided by its sum (``dot_bits: 11``, ``p_dtype: f16``,
                      ``p_normalised``); over f32 nothing does. One softmax over the row
+flash, key by key    over an f16 cache: q goes into f16 (``dot_bits: 11``), the running maximum may change at every key
+                     (``tile: 1``), and the output is kept in f16 (``o_dtype: f16``)
+flash, by tiles      of a call of at least ``TILE`` queries: K and V are widened, nothing is rounded beyond float32
 ===================  ================================================================================================
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pytest_greta.backends.base import WHOLE_ROW, Numerics
@@ -22,12 +26,18 @@ from pytest_greta.backends.base import WHOLE_ROW, Numerics
 EXP = 2.0**-22
 DOT_BITS = {"F32": 24, "F16": 11}
 """By the type of the weight."""
+TILE = 64
+"""Queries and keys a tile of flash attention; fewer queries at a time go key by key."""
 
 
-def attention(kv_dtype: str) -> Numerics:
-    """Of RoPE, cache and attention."""
-    plain = Numerics(tile=WHOLE_ROW, splits=1, exp_rel=EXP)
-    return plain if kv_dtype == "f32" else replace(plain, dot_bits=11, p_dtype="f16", p_normalised=True)
+def attention(kernel: str, kv_dtype: str, calls: Iterable[int]) -> Numerics:
+    """Of RoPE, cache and attention, in a phase whose calls have so many queries: the coarsest of what they run."""
+    if kernel == "plain":
+        declared = Numerics(tile=WHOLE_ROW, splits=1, exp_rel=EXP)
+        return declared if kv_dtype == "f32" else replace(declared, dot_bits=11, p_dtype="f16", p_normalised=True)
+    declared = Numerics(tile=1, exp_rel=EXP)
+    by_tiles = all(queries >= TILE for queries in calls)
+    return declared if by_tiles else replace(declared, dot_bits=11, o_dtype="f16")
 
 
 def model(weights: frozenset[str]) -> Numerics:

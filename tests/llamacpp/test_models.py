@@ -43,25 +43,51 @@ def f16(tmp_path: Path) -> str:
     return write(tmp_path, "F16")
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
+@pytest.mark.parametrize(("kv_dtype", "attention"), [("f32", "plain"), ("f16", "flash"), ("f16", "plain")])
 @pytest.mark.parametrize("kind", ["F32", "F16"])
-def test_an_untouched_model_passes(tmp_path: Path, kind: str, kv_dtype: str) -> None:
-    run = greta.probe(write(tmp_path, kind), IDS, kv_dtype=kv_dtype, steps=2)
+def test_an_untouched_model_passes(tmp_path: Path, kind: str, kv_dtype: str, attention: str) -> None:
+    run = greta.probe(write(tmp_path, kind), IDS, kv_dtype=kv_dtype, backend=attention, steps=2)
     assert run.verdict.status == "PASS", run.verdict
     assert run.verdict.finding == "NONE"
     stages = {check.stage for check in run.result.stages}
     assert {"q_rope", "k_rope", "kv_write", "kv_read", "attn_out", "x_out", "logits"} <= stages
     kernels = {(k["path"], k["kernel"], k["calls"]) for k in run.verdict.evidence.kernels}
-    assert kernels == {("full", "plain", 2), ("prefix", "plain", 2), ("decode", "plain", 4)}
+    assert kernels == {("full", attention, 2), ("prefix", attention, 2), ("decode", attention, 4)}
     assert {c.outcome for c in run.verdict.evidence.canaries} <= {"found", "skipped"}
 
 
-@pytest.mark.parametrize("n", [63, 64, 65, 511, 512, 513])
-def test_logits_that_jump_are_rounding(f16: str, n: int) -> None:
-    """Around the lengths at which llama.cpp takes other kernels, or a prompt in pieces: 512 tokens at a time."""
+@pytest.mark.parametrize(
+    ("n", "jumps"),
+    [
+        (30, False),
+        (62, False),
+        (63, True),
+        (64, True),
+        (130, True),
+        (511, True),
+        (512, False),
+        (513, False),
+        (600, True),
+    ],
+)
+def test_logits_that_jump_are_rounding(f16: str, n: int, jumps: bool) -> None:
+    """At 64 tokens flash attention takes another kernel for the prompt, at 512 a prompt goes in pieces."""
     ids = np.random.default_rng(n).integers(tiny_gguf.VOCAB, size=n + 1).tolist()
     run = greta.probe(f16, ids, kv_dtype="f16")
     assert run.verdict.status == "PASS", run.verdict
+    full, decode = (run.trace.tap(path, -1, "logits").row(n) for path in ("full", "decode"))
+    assert (np.abs(full - decode).max() > 0.01) == jumps
+    said = table("docs/llamacpp.md", "Logits that jump")[0][str(n)]
+    assert float(said) == pytest.approx(float(np.abs(full - decode).max()), abs=0.02)
+
+
+@pytest.mark.parametrize("n", [40, 100, 600])
+def test_a_cache_row_that_is_wrong_at_any_length(f16: str, n: int) -> None:
+    """Whatever the logits do by themselves: one low bit of one element of K."""
+    ids = np.random.default_rng(n).integers(tiny_gguf.VOCAB, size=n + 1).tolist()
+    found = greta.probe(greta.load_model(f16, between=flipped), ids, kv_dtype="f16").verdict
+    assert found.status == "KV_MISMATCH"
+    assert (found.first_failure.layer, found.first_failure.stage, found.first_failure.positions) == (1, "kv_read", (7,))
 
 
 @pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
@@ -141,6 +167,7 @@ def test_a_cache_that_is_handed_over_is_healthy(f16: str) -> None:
         ({"page_size": 16}, "page_size cannot be asked"),
         ({"backend": {"cache": "static"}}, "has the key attention, not cache"),
         ({"backend": "eager"}, "attention 'eager' of llama.cpp"),
+        ({"backend": "flash"}, "copies an f32 cache into f16"),
         ({"inject": {"fault": "kv_stale", "phase": "decode"}}, "cannot be planted"),
     ],
 )
@@ -174,9 +201,9 @@ def test_structs_laid_out_otherwise_are_not_trusted(monkeypatch: pytest.MonkeyPa
 def test_the_table_says_where_each_stage_is() -> None:
     said = {row["stage"].strip("`"): row["node"] for row in table("docs/llamacpp.md", "What is traced")}
     for (node, op), stage in {**watch.OUTSIDE, **watch.STAGES}.items():
-        if stage != "attn_out" or op == "CONT":
+        if stage != "attn_out":
             assert said.pop(stage) == f"`{node}` {op}"
-    assert set(said) == {"x_in", "kv_write", "kv_read"}
+    assert set(said) == {"x_in", "kv_write", "kv_read", "attn_out"}
 
 
 def test_a_state_of_another_layout() -> None:
