@@ -1,7 +1,7 @@
-"""A library that calls ``exit(0)`` inside a case must not end pytest as if all were well.
+"""A library that calls ``exit(0)`` or ``quick_exit(0)`` inside a case must not end pytest as if all were well.
 
-Python's ``atexit`` does not run for C's ``exit``, so the check is one of libc's own exit handlers. What calls ``_exit``
-runs no handler and cannot be caught inside the process.
+Python's ``atexit`` runs for neither, so the check is one of libc's own exit handlers, of which each of the two has a
+list. What calls ``_exit`` runs no handler and cannot be caught inside the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ EXIT_CODE = 70
 
 @contextmanager
 def guarded(fd: int, last_words: Callable[[], str]) -> Iterator[None]:
-    """Inside the block C's ``exit`` writes ``last_words`` to ``fd`` and ends the process with ``EXIT_CODE``."""
+    """Inside the block C's ``exit`` and ``quick_exit`` write ``last_words`` to ``fd`` and end the process with
+    ``EXIT_CODE``."""
     if platform.libc_ver()[0] != "glibc":  # elsewhere a handler cannot be taken back, and would outlive Python
         yield
         return
@@ -38,11 +39,12 @@ def guarded(fd: int, last_words: Callable[[], str]) -> Iterator[None]:
     handler = ffi.callback("void(void *)", left)
     mine = ffi.new("char *")  # an address of our own, by which libc knows whose handler to take back
     libc.__cxa_atexit(handler, ffi.NULL, mine)
+    libc.__cxa_at_quick_exit(handler, mine)
     try:
         yield
     finally:
         opened.clear()
-        libc.__cxa_finalize(mine)  # calls the handler, which now does nothing, and forgets it
+        libc.__cxa_finalize(mine)  # calls the first handler, which now does nothing, and forgets both
 
 
 @cache
@@ -50,5 +52,9 @@ def _libc() -> tuple[Any, Any]:
     from cffi import FFI
 
     ffi = FFI()
-    ffi.cdef("int __cxa_atexit(void (*f)(void *), void *arg, void *dso); void __cxa_finalize(void *dso);")
+    ffi.cdef(
+        "int __cxa_atexit(void (*f)(void *), void *arg, void *dso);"
+        "int __cxa_at_quick_exit(void (*f)(void *), void *dso);"
+        "void __cxa_finalize(void *dso);"
+    )
     return ffi, ffi.dlopen(None)

@@ -45,8 +45,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{where}: {nodeid} no terminó en {seconds:g} s; se termina este proceso",
     ),
     "exited": (
-        "{where}: {nodeid} called exit(); a library must not: this process is ended with exit code 70",
-        "{where}: {nodeid} llamó a exit(); una biblioteca no debe: se termina este proceso con código de salida 70",
+        "{where}: {nodeid} called exit() or quick_exit(); a library must not: this process is ended with exit code 70",
+        "{where}: {nodeid} llamó a exit() o quick_exit(), y no debe: se termina este proceso con código de salida 70",
     ),
     "alone": (
         "what came after it was not run; with pytest -n 1 the cases have a process of their own, and one alone is lost",

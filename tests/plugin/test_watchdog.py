@@ -64,15 +64,22 @@ def test_a_native_crash_names_its_case(project: Project) -> None:
 
 @pytest.fixture
 def leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A C library whose only function calls ``exit(0)``."""
+    """A C library that calls ``exit(0)``, or ``quick_exit(0)`` where GRETA_TEST_QUICK is set."""
     source, library = tmp_path / "leaves.c", tmp_path / "libleaves.so"
-    source.write_text("#include <stdlib.h>\nvoid leave(void) { exit(0); }\n")
+    source.write_text(
+        '#include <stdlib.h>\nvoid leave(void) { if (getenv("GRETA_TEST_QUICK")) quick_exit(0); exit(0); }\n'
+    )
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     monkeypatch.setenv("GRETA_TEST_LEAVES", str(library))
 
 
 @pytest.mark.usefixtures("leaves")
-def test_a_library_that_calls_exit_does_not_end_the_run_green(project: Project) -> None:
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_library_that_calls_exit_does_not_end_the_run_green(
+    project: Project, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    if quick:
+        monkeypatch.setenv("GRETA_TEST_QUICK", "1")
     project.cases(case("ok_1"), case("exit_2"), case("ok_3"))
     result = project.run_apart("-p", "no:xdist")
     assert result.ret == 70
@@ -96,7 +103,12 @@ def test_a_library_that_calls_exit_costs_one_case_under_xdist(project: Project) 
 
 
 @pytest.mark.usefixtures("leaves")
-def test_exit_outside_of_a_case_and_in_a_forked_child_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quick", [False, True])
+def test_exit_outside_of_a_case_and_in_a_forked_child_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    if quick:
+        monkeypatch.setenv("GRETA_TEST_QUICK", "1")
     body = """
 import os
 from cffi import FFI
