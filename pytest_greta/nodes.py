@@ -118,6 +118,18 @@ class GretaProbe(pytest.Item):
         if result.outcome == "not_run":
             pytest.skip(skip_reason(result, settings_.lang(self.config)))
 
+    def left_out(self, report: pytest.TestReport) -> ProbeResult:
+        """The result of a probe that a mark, ``skip`` for one, keeps from being run."""
+        from pytest_greta import unfinished
+
+        longrepr = report.longrepr
+        reason = longrepr[2].removeprefix("Skipped: ") if isinstance(longrepr, tuple) else str(longrepr or "")
+        settings = running.run_settings(self.config, self.probe, self.nodeid, self.where)
+        message = texts.text("marked", reason=reason)
+        result = unfinished.not_run(self.probe, settings, "mark", message, texts.as_text(""))
+        self.user_properties += properties(result)
+        return result
+
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Text under pytest's own classes: what a worker of xdist sends home is only those, or ``str``."""
         error = excinfo.value

@@ -155,6 +155,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     results = item.stash.get(nodes.RESULTS, None)
+    if report.skipped and report.when == "setup" and isinstance(item, nodes.GretaProbe):
+        results = [item.left_out(report)]
     if results:
         from pytest_greta.packed import as_text
 
@@ -166,6 +168,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
                 report.outcome, report.longrepr = "failed", unseen
             else:
                 results = [replace(result, outcome="passed") for result in results]  # the test had its own expectation
+        elif hasattr(report, "wasxfail") and report.skipped:
+            results = [replace(r, outcome="xfailed") if r.outcome == "failed" else r for r in results]
+        elif is_case and report.failed:  # a strict xfail, too, whose probe passed
+            results = [replace(result, outcome="failed") for result in results]
         vars(report).update(greta=list(map(as_text, results)), greta_case=is_case)
         item.stash[nodes.RESULTS] = []
     if report.skipped and isinstance(item, nodes.GretaProbe) and isinstance(report.longrepr, tuple):

@@ -65,13 +65,14 @@ class ProbeResult:
     nodeid: str
     where: str
     """file:line of the case."""
-    outcome: Literal["passed", "failed", "not_run"]
+    outcome: Literal["passed", "failed", "not_run", "xfailed"]
+    """``xfailed``: failed, as its mark ``xfail`` says."""
     expected: str
     """What the case expects, in the words of its YAML."""
     verdict: Verdict | None = None
     not_run: str = ""
     not_run_kind: str = ""
-    """model, library, device, extra, feature, not_reached."""
+    """model, library, device, extra, feature, mark, not_reached."""
     mend: str = ""
     not_run_es: str = ""
     mend_es: str = ""

@@ -18,6 +18,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "not run ({kind}): {message}; to mend it: {mend}",
         "no ejecutado ({kind}): {message}; para remediarlo: {mend}",
     ),
+    "marked": ("a mark leaves it out ({reason})", "una marca lo omite ({reason})"),
     "unsupported": ("unsupported {feature}", "no admite {feature}"),
     "unsupported_why": ("unsupported {feature} ({message})", "no admite {feature} ({message})"),
     "ci.no_summary": (

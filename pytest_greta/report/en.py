@@ -22,6 +22,7 @@ CATALOGUE: dict[str, str] = {
     "word.engine": "the harness",
     "word.passed": "passed",
     "word.failed": "failed",
+    "word.xfailed": "xfail",
     "word.origin": "source",
     "word.derived": "derived",
     "word.mend": "to run them",
@@ -84,6 +85,10 @@ CATALOGUE: dict[str, str] = {
     # terminal summary
     "summary.folded": "not shown: {count} more ({passed} passed, {failed} failed)",
     "summary.counts": "probes: {total} ({passed} passed, {failed} failed, {not_run} not run)",
+    "summary.counts_xfailed": (
+        "probes: {total} ({passed} passed, {failed} failed, {xfailed} failed as their mark xfail says, "
+        "{not_run} not run)"
+    ),
     "summary.expected": "expected mismatches: {count} {scenario} in mode as_designed: drift travels there, by design",
     "summary.expected_faults": "injected faults found where they were planted: {count}",
     "summary.unasserted": "mismatches that no test asserted: {count} (not asserted)",

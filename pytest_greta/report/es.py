@@ -22,6 +22,7 @@ CATALOGUE: dict[str, str] = {
     "word.engine": "el arnés",
     "word.passed": "aprobada",
     "word.failed": "fallida",
+    "word.xfailed": "xfail",
     "word.origin": "origen",
     "word.derived": "derivado",
     "word.mend": "para ejecutarlos",
@@ -84,6 +85,10 @@ CATALOGUE: dict[str, str] = {
     # resumen en la terminal
     "summary.folded": "sin mostrar: {count} más (aprobadas: {passed}, fallidas: {failed})",
     "summary.counts": "sondas: {total} (aprobadas: {passed}, fallidas: {failed}, no ejecutadas: {not_run})",
+    "summary.counts_xfailed": (
+        "sondas: {total} (aprobadas: {passed}, fallidas: {failed}, fallidas como dice su marca xfail: {xfailed}, "
+        "no ejecutadas: {not_run})"
+    ),
     "summary.expected": (
         "discrepancias esperadas: {count} {scenario} en modo as_designed: allí el drift se propaga, por diseño"
     ),

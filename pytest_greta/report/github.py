@@ -13,7 +13,7 @@ from pathlib import Path
 from pytest_greta.report import md
 from pytest_greta.report.failure import failure_text
 from pytest_greta.report.messages import Lang, say
-from pytest_greta.report.pick import mode_text, place, rho_text, title, worst_first
+from pytest_greta.report.pick import counts, mode_text, place, rho_text, title, worst_first
 from pytest_greta.report.sentence import sentence
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
@@ -58,9 +58,8 @@ def step_summary(results: Sequence[ProbeResult], lang: Lang, taken: int = 0) -> 
     ``taken``: bytes of the file that the step has written already; "" where too few are left for the counts.
     """
     ordered = worst_first(results)
-    counts = [sum(r.outcome == outcome for r in ordered) for outcome in ("passed", "failed", "not_run")]
-    values = dict(zip(("passed", "failed", "not_run"), counts, strict=True))
-    head = ["## pytest-greta", "", *md.paragraph("summary.counts", lang, total=len(ordered), **values)]
+    key, values = counts(ordered)
+    head = ["## pytest-greta", "", *md.paragraph(key, lang, **values)]
     headers = [say(f"word.{name}", lang) for name in ("case", "mode", "verdict", "first_failure", "max_rho", "place")]
     room = min(MOST_BYTES, LIMIT - taken) - len("\n".join([*head, *md.table(headers, [])]).encode()) - 2_000
     if room < 0:

@@ -87,22 +87,17 @@ def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
     counts = Counter(r.outcome for r in results)
     reached = all(r.not_run_kind != NOT_REACHED for r in results)
     passed = "PASS" if reached else "INTERRUPTED"  # what was not reached may have failed
-    state = "FAIL" if counts["failed"] else passed if counts["passed"] else say("word.not_run", lang)
+    state = (
+        "FAIL" if counts["failed"] else passed if counts["passed"] or counts["xfailed"] else say("word.not_run", lang)
+    )
     return f"{state} ({counts['passed']} / {len(results)})"
 
 
 def _executive(results: Sequence[ProbeResult], lang: Lang, session: RunTest, notes: Sequence[str]) -> list[str]:
     if is_prepared(results):
         return paragraph("prepared.summary", lang, count=len(results))
-    counts = Counter(r.outcome for r in results)
-    lines = paragraph(
-        "summary.counts",
-        lang,
-        total=len(results),
-        passed=counts["passed"],
-        failed=counts["failed"],
-        not_run=counts["not_run"],
-    )
+    key, counts = pick.counts(results)
+    lines = paragraph(key, lang, **counts)
     lines += paragraph(f"hypothesis.{session.state}", lang, judged=session.judged, rejecting=len(session.rejecting))
     unasserted = sum(map(pick.is_unasserted, results))
     if unasserted:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.report.text import clean, number
@@ -67,7 +68,15 @@ def _passed_without_pass(result: ProbeResult) -> bool:
 def marks(result: ProbeResult) -> list[str]:
     """The key of the word that stands beside the verdict, if any."""
     kinds = (("expected", is_expected), ("unasserted", is_unasserted), ("unexpected", is_unexpected))
-    return [f"word.{name}" for name, holds in kinds if holds(result)]
+    found = [f"word.{name}" for name, holds in kinds if holds(result)]
+    return [*found, "word.xfailed"] if result.outcome == "xfailed" else found
+
+
+def counts(results: Sequence[ProbeResult]) -> tuple[str, dict[str, int]]:
+    """The sentence that counts results by outcome: its key and values. xfail is spoken of only where there is one."""
+    found = Counter(result.outcome for result in results)
+    values = {name: found[name] for name in ("passed", "failed", "not_run", "xfailed")}
+    return "summary.counts_xfailed" if found["xfailed"] else "summary.counts", {"total": len(results), **values}
 
 
 def is_unexpected(result: ProbeResult) -> bool:

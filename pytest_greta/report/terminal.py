@@ -42,8 +42,8 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
             lines.extend(wrap(text, width, "", "  "))
 
     if folded:
-        passed = sum(r.outcome == "passed" for r in folded)
-        add("summary.folded", count=len(folded), passed=passed, failed=len(folded) - passed)
+        _, values = pick.counts(folded)
+        add("summary.folded", count=len(folded), **values)
     _notes(results, add)
     lines += _reruns(shown, lang, width)
     for result in shown:
@@ -61,14 +61,8 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
     for key, values in canary_lines(results):
         add(key, **values)
     lines += _not_run(results, lang, width)
-    counts = Counter(r.outcome for r in results)
-    add(
-        "summary.counts",
-        total=len(results),
-        passed=counts["passed"],
-        failed=counts["failed"],
-        not_run=counts["not_run"],
-    )
+    key, values = pick.counts(results)
+    add(key, **values)
     return "\n".join(line for i, line in enumerate(lines) if line or (i and lines[i - 1]))
 
 
@@ -108,7 +102,7 @@ def _row(result: ProbeResult, columns: dict[str, int], lang: Lang, style: Style)
     role = "bad" if result.outcome == "failed" else "good"
     if verdict is None:
         return ["\n".join(case), result.mode, style(say("word.not_run", lang), role), "", "", ""]
-    if pick.is_expected(result) or (verdict.finding == "SUSPECT" and role == "good"):
+    if pick.is_expected(result) or result.outcome == "xfailed" or (verdict.finding == "SUSPECT" and role == "good"):
         role = "warn"
     failure = verdict.first_failure
     first = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from greta_project import QUIET, Project, case
 
+from pytest_greta.artifacts import read_results
+
 BOTH = "mode: [as_designed, kv_aligned]"
 
 
@@ -70,6 +72,42 @@ def test_an_unregistered_mark_is_an_error_with_its_line(project: Project) -> Non
 def test_marks_of_pytest_work(project: Project) -> None:
     project.cases(case("ok_1", "marks: [skip]"), case("bad_2", "marks: [xfail]"), case("ok_3", "marks: [xfail]"))
     project.run().assert_outcomes(skipped=1, xfailed=1, xpassed=1)
+
+
+MARKED = "probes: 4 (2 passed, 0 failed, 1 failed as their mark xfail says, 1 not run)"
+MARCADAS = "sondas: 4 (aprobadas: 2, fallidas: 0, fallidas como dice su marca xfail: 1, no ejecutadas: 1)"
+
+
+def test_what_marks_leave_out_or_expect_to_fail_is_counted_as_such(project: Project) -> None:
+    project.cases(
+        case("ok_1", "marks: [skip]"), case("bad_2", "marks: [xfail]"), case("ok_3", "marks: [xfail]"), case("ok_4")
+    )
+    result = project.run("--greta-artifacts=out")
+    assert result.ret == pytest.ExitCode.OK
+    said = " ".join(result.stdout.str().split())
+    assert MARKED in said
+    assert MARCADAS in said
+    assert "not run: 1, a mark leaves it out (unconditional skip)" in said
+    assert "no ejecutado: 1, una marca lo omite (unconditional skip)" in said
+    (folder,) = (project.path / "out").glob("*/demo")
+    outcomes = {r.case: r.outcome for r in read_results(folder / "results.jsonl")[0]}
+    assert outcomes == {"ok_1": "not_run", "bad_2": "xfailed", "ok_3": "passed", "ok_4": "passed"}
+    report = " ".join((folder / "DEMO_FINAL_REPORT.md").read_text().split())
+    assert MARKED in report
+    assert "PASS (2 / 4)" in report
+
+
+def test_a_strict_xfail_that_passes_has_failed(project: Project) -> None:
+    project.ini("xfail_strict = true").cases(case("ok_1", "marks: [xfail]"), case("ok_2"))
+    result = project.run("--greta-lang=en")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "probes: 2 (1 passed, 1 failed, 0 not run)" in " ".join(result.stdout.str().split())
+
+
+def test_cases_that_are_all_left_out_by_marks_are_no_pass(project: Project) -> None:
+    project.cases(case("ok_1", "marks: [skip]"))
+    assert project.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert project.run("--greta-allow-empty").ret == pytest.ExitCode.OK
 
 
 def test_a_wrong_file_is_a_clean_collection_error(project: Project) -> None:
