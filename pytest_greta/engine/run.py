@@ -27,7 +27,7 @@ from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.beside import Beside
 from pytest_greta.engine.decoder import Decoder, Gemm
 from pytest_greta.engine.recording import Recording
-from pytest_greta.engine.rows import checked_rows
+from pytest_greta.engine.rows import checked_rows, dealt_rows
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.engine.ways import Call, Layout, Reuse, Segment, Ways
@@ -168,6 +168,7 @@ class _Run:
         )
         self.pad, self.reused, self.rolled_back = 0, 0, 0
         self.companions: dict[int, int] = {}
+        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, source.config.n_layers)
         """What was really asked of the library: pad rows, rows kept and trimmed, the companions' rows by sequence."""
         self._open = contextlib.ExitStack()
         self.done_by_engine: tuple[str, ...] = ()
@@ -327,7 +328,8 @@ class _Run:
     def _tracer(self, phase: Phase, rows: Iterable[int]) -> Tracer:
         numerics = declared(self.libraries[phase], phase, self.plan)
         doubt = numerics.rounds_p or not numerics.schedule_known
-        return Tracer(self.layers, rows, (part for part in self.plan.further if part != "q0" or doubt))
+        further = (part for part in self.plan.further if part != "q0" or doubt)
+        return Tracer(self.layers, rows, further, self.dealt)
 
     def _layout(self) -> Layout:
         return Layout(self.plan.ways, self.ids, self.source.config.vocab, self.plan.seed, self.block_table)

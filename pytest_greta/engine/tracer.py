@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pytest_greta.backends.base import AttentionSession
 from pytest_greta.trace.records import Key, Tap
-from pytest_greta.trace.stages import MODEL
+from pytest_greta.trace.stages import ATTENTION_STAGES, MODEL
 
 ALL_ROWS = frozenset({"q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "q_rope", "k_rope", "kv_write", "kv_read"})
 """RoPE and the cache are checked on every row: one wrong row among thousands must not escape. So are their inputs
@@ -22,8 +22,9 @@ kept."""
 ASIDE = -1
 """The position of a row that is no row of the prompt."""
 
-NEVER_NAN = frozenset({"lse", "attn_out"})
-"""What the library under test gives back: a row that is not finite is kept, and so judged, whichever row it is."""
+ATTENDED = frozenset(ATTENTION_STAGES)
+"""What the library under test gives back: here each layer keeps rows of its own beside (``rows.dealt_rows``), and a row
+that is not finite, so that it is judged, whichever row it is."""
 
 
 class Tracer:
@@ -31,15 +32,23 @@ class Tracer:
 
     ``layers``: those to keep (stages outside the layers are always kept). ``rows``: the sequence rows to keep of every
     stage that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated. ``further``:
-    attention calls to make beside the path's own, by the part that they are tapped as (``stages.EXTRA``).
+    attention calls to make beside the path's own, by the part that they are tapped as (``stages.EXTRA``). ``dealt``: by
+    layer, rows to keep beside of ``ATTENDED``.
     """
 
-    def __init__(self, layers: Iterable[int], rows: Iterable[int], further: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        layers: Iterable[int],
+        rows: Iterable[int],
+        further: Iterable[str] = (),
+        dealt: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.further = tuple(further)
         self.ran: Counter[tuple[str, str]] = Counter()
         """Kernels of those calls, which are not the path's, by (phase, kernel)."""
         self.layers = frozenset(layers) | {MODEL}
         self.rows = np.array(sorted(set(rows)), dtype=np.int64)
+        self.dealt = dealt
         self.has_aside = False
         self._parts: dict[Key, list[tuple[NDArray[np.int64], NDArray[Any]]]] = {}
 
@@ -71,7 +80,9 @@ class Tracer:
         keep = np.full(len(rows), stage in ALL_ROWS) | np.isin(rows, self.rows)
         if also is not None:
             keep |= also
-        if stage in NEVER_NAN:
+        if stage in ATTENDED:
+            if self.dealt:
+                keep |= np.isin(rows, self.dealt[layer])
             keep |= ~np.isfinite(values.reshape(len(rows), -1)).all(axis=1)
         kept = rows[keep]
         if len(kept):

@@ -17,7 +17,7 @@ import numpy as np
 
 from pytest_greta.backends.base import PHASES
 from pytest_greta.cases.model import Inject
-from pytest_greta.engine.rows import checked_rows
+from pytest_greta.engine.rows import checked_rows, dealt_rows
 from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
@@ -97,6 +97,7 @@ class _Run:
         self.layers = plan.layers if plan.layers is not None else tuple(range(config.n_layers))
         cuts = [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]]
         self.prefix_rows, self.full_rows = checked_rows(plan.n_prefix, plan.steps, plan.seed, (), cuts)
+        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, config.n_layers)
         self.fired: set[Inject] = set()
         self._cache: Any = None
         self._kept: dict[int, Called] = {}
@@ -107,13 +108,13 @@ class _Run:
     # -- the paths -------------------------------------------------------------------------------------------------
 
     def full(self) -> PathTrace:
-        path = _Recorded("full", Tracer(self.layers, self.full_rows, self.further))
+        path = _Recorded("full", Tracer(self.layers, self.full_rows, self.further, self.dealt))
         self._call(path, self._new_cache(), Segment("prefill", 0, len(self.plan.tokens)))
         self._full = path.trace(self.plan, self.subject.implementation)
         return self._full
 
     def prefix(self) -> PathTrace:
-        path = _Recorded("prefix", Tracer(self.layers, self.prefix_rows, self.further))
+        path = _Recorded("prefix", Tracer(self.layers, self.prefix_rows, self.further, self.dealt))
         self._cache = self._new_cache()
         for segment in self.plan.ways.prefill(self.plan.n_prefix):
             self._call(path, self._cache, segment)

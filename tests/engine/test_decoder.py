@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_greta.engine.load import load_source
-from pytest_greta.engine.rows import checked_rows
+from pytest_greta.engine.rows import DEALT, LEAST_DEALT, checked_rows, dealt_rows
 from pytest_greta.engine.run import Library, RunPlan, last_logits, trace_probe
 from pytest_greta.engine.store import ModelError
 from tests.support.plain import PlainBackend
@@ -134,6 +134,19 @@ def test_every_boundary_is_looked_at_where_there_are_few_and_the_seed_draws_wher
     assert {15, 16, 991, 992} <= many[0] & many[1]
     assert many[0] != many[1]
     assert max(len(rows) for rows in many) <= 5 + 2 * 12
+
+
+@pytest.mark.parametrize(("n", "layers"), [(1, 6), (2, 1), (40, 6), (60, 30), (512, 30), (512, 80)])
+def test_rows_are_dealt_to_the_layers_so_that_each_comes_once_before_one_comes_twice(n, layers):
+    checked = checked_rows(n, 1, 1, [64])[0]
+    others = set(range(n)) - checked
+    dealt = dealt_rows(n, checked, 1, layers)
+    assert len(dealt) == layers
+    assert {len(rows) for rows in dealt} == {min(len(others), max(LEAST_DEALT, -(-DEALT // layers)))}
+    flat = [row for rows in dealt for row in rows]
+    assert len(set(flat)) == min(len(flat), len(others))
+    assert set(flat) <= others
+    assert len(others) < 60 or dealt != dealt_rows(n, checked, 2, layers)
 
 
 def test_a_row_of_the_library_that_is_not_finite_is_kept_whichever_it_is(source):
