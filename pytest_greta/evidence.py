@@ -44,6 +44,7 @@ def gather(
         *_types(trace),
         *_planted(trace),
         *liveness(trace),
+        *_trimmed(trace),
     ]
     breaches += [_unjudged(c.path, c.layer, c.stage) for c in checks if c.elements == 0]
     breaches += [_unjudged(path, layer, stage) for path, layer, stage in unjudged]
@@ -106,6 +107,13 @@ def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
 
 
 def declares_less(
+def _trimmed(trace: Trace) -> Iterable[Breach]:
+    """Rows that a rollback forgot can be read no more: otherwise nothing shows that it happened."""
+    way = trace.facts.get("way", {})
+    if layers := way.get("untrimmed"):
+        yield Breach("untrimmed", {"layers": _short(layers), "first": way["reused"], "rows": way["rolled_back"]})
+
+
     wanted: Mapping[str, int], numerics: Mapping[str, Numerics], descriptions: Mapping[str, Description]
 ) -> list[Breach]:
     """What the case's key ``numerics`` asks for and a phase's library does not declare: nothing is concluded at a

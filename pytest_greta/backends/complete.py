@@ -113,6 +113,7 @@ class Completed:
 
     def kv_trim(self, seq: int, length: int) -> None:
         if self._cache is not None:
+            self._cache.trim(seq, length)
             return
         if "kv_trim" not in self._has:
             raise Unsupported("kv_trim", text("backend.no_feature", library=self._name, feature="kv_trim"))
@@ -168,6 +169,10 @@ class _Cache:
     def load(self, layer: int, seq: int, start: int, k: Array, v: Array) -> None:
         self.k[layer, seq, start : start + len(k)] = k
         self.v[layer, seq, start : start + len(v)] = v
+
+    def trim(self, seq: int, length: int) -> None:
+        self.k[:, seq, length:] = 0
+        self.v[:, seq, length:] = 0
 
     def gather(self, layer: int, batch: Batch) -> tuple[Array, Array]:
         """All kv_len rows of each sequence, one after the other."""

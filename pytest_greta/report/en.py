@@ -247,6 +247,13 @@ CATALOGUE: dict[str, str] = {
     "breach.declares_less": (
         "{library} declares {declared} bits in {phase}, and the case asks for {name}: {least} at least"
     ),
+    "breach.untrimmed": (
+        "kv_trim forgot nothing: layers {layers} still give the bytes of the {rows} rows from row {first} on that were "
+        "decoded and trimmed"
+    ),
+    "breach.declares_coarser": (
+        "{library} declares {says} {declared} in {phase}, and the case asks for {name}: {most} at most"
+    ),
     "breach.canary_missed": (
         "canary: the fault {fault} was planted in layer {layer} ({phase}), due at {stage}; found: {said}. The verdict "
         "cannot be believed here"
