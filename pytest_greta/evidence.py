@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pytest_greta.backends.base import Description, Numerics
 from pytest_greta.checks.liveness import liveness
+from pytest_greta.checks.price import spelled
 from pytest_greta.checks.result import ByteCheck, StageCheck
 from pytest_greta.checks.rounding import same_bytes
 from pytest_greta.dtypes import DTYPES
@@ -43,8 +44,8 @@ def gather(
         *_stages(trace, stages),
         *_types(trace),
         *_planted(trace),
-        *liveness(trace),
         *_trimmed(trace),
+        *liveness(trace),
     ]
     breaches += [_unjudged(c.path, c.layer, c.stage) for c in checks if c.elements == 0]
     breaches += [_unjudged(path, layer, stage) for path, layer, stage in unjudged]
@@ -106,7 +107,6 @@ def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
         yield {"way": "decode", "count": len(decode), "sizes": decode}
 
 
-def declares_less(
 def _trimmed(trace: Trace) -> Iterable[Breach]:
     """Rows that a rollback forgot can be read no more: otherwise nothing shows that it happened."""
     way = trace.facts.get("way", {})
@@ -114,17 +114,22 @@ def _trimmed(trace: Trace) -> Iterable[Breach]:
         yield Breach("untrimmed", {"layers": _short(layers), "first": way["reused"], "rows": way["rolled_back"]})
 
 
-    wanted: Mapping[str, int], numerics: Mapping[str, Numerics], descriptions: Mapping[str, Description]
+def declares_less(
+    wanted: Mapping[str, float], numerics: Mapping[str, Numerics], descriptions: Mapping[str, Description]
 ) -> list[Breach]:
     """What the case's key ``numerics`` asks for and a phase's library does not declare: nothing is concluded at a
     precision that the library does not promise."""
     breaches = []
     for phase, declared in numerics.items():
         bits = {"acc": declared.acc_bits, "dot": declared.dot_bits, "p": DTYPES[declared.p_dtype].p}
-        for key, least in wanted.items():
-            if (found := bits[key.removeprefix("min_").removesuffix("_bits")]) < least:
-                values = {"phase": phase, "library": descriptions[phase].name, "name": key, "least": least}
-                breaches.append(Breach("declares_less", {**values, "declared": found}))
+        for key, limit in wanted.items():
+            values = {"phase": phase, "library": descriptions[phase].name, "name": key}
+            if key.startswith("max_"):
+                if (error := getattr(declared, name := key.removeprefix("max_"))) > limit:
+                    said = {"says": name, "declared": spelled(error), "most": spelled(limit)}
+                    breaches.append(Breach("declares_coarser", {**values, **said}))
+            elif (found := bits[key.removeprefix("min_").removesuffix("_bits")]) < limit:
+                breaches.append(Breach("declares_less", {**values, "least": limit, "declared": found}))
     return breaches
 
 

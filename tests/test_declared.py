@@ -109,6 +109,24 @@ def test_a_case_can_ask_for_more(wanted, breaches):
         assert f"plain declares {breaches[0][1]} bits in decode, and the case asks for {breaches[0][0]}:" in words
 
 
+def test_an_exp_of_two_digits_is_believed_priced_and_refused_where_a_case_says_so():
+    says = Numerics(exp_rel=0.01, tanh_rel=1e-3)
+    believed = probe(says)
+    assert believed.verdict.status == "PASS"
+    assert {p.name for p in believed.result.prices} == {"exp_rel"}  # no layer has a soft cap
+    text = " ".join(summary([believed.result], lang="both", width=200).split())
+    assert "plain declares exp_rel 0.01 in decode: bounds up to" in text
+    assert "plain declara exp_rel 0.01 en decode: cotas hasta" in text
+    assert probe(says, numerics={"max_exp_rel": 0.01, "max_tanh_rel": 0.01}).verdict.status == "PASS"
+    refused = probe(says, numerics={"max_exp_rel": 1e-6, "max_tanh_rel": 1e-4, "min_acc_bits": 24})
+    assert (refused.verdict.status, refused.verdict.reason) == ("INCONCLUSIVE", "declares_coarser")
+    found = [(b.key, b.values["says"], b.values["phase"]) for b in refused.verdict.evidence.breaches]
+    assert found == [("declares_coarser", "exp_rel", "decode"), ("declares_coarser", "tanh_rel", "decode")]
+    words = " ".join(failure_text(refused.result, "both").split())
+    assert "plain declares exp_rel 0.01 in decode, and the case asks for max_exp_rel: 1e-06 at most" in words
+    assert "plain declara exp_rel 0.01 en decode, y el caso pide max_exp_rel: 1e-06 como máximo" in words
+
+
 def test_as_designed_is_refused_too():
     assert probe(COARSE, mode="as_designed", numerics={"min_acc_bits": 24}).verdict.reason == "declares_less"
 

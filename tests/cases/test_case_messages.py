@@ -29,6 +29,7 @@ LINE_5 = {
     "reuse: {rollback: 1}": (12, "key reuse (case a): the key prefix is missing"),
     "numerics: {}": (15, "key numerics (case a): is empty"),
     "numerics: {min_acc_bits: 7}": (30, "key numerics.min_acc_bits (case a): expected at least 8, got 7"),
+    "numerics: {max_exp_rel: 0}": (29, "key numerics.max_exp_rel (case a): expected more than 0, got 0"),
     "numerics: {acc_bits: 24}": (16, "key numerics.acc_bits (case a): unknown"),
     "lengths: sweep": (14, "key lengths (case a): a sweep is laid out before any model is loaded"),
     "lengths: swep": (14, "key lengths (case a): expected sweep or a list of lengths, got 'swep'"),
