@@ -17,7 +17,7 @@ from pytest_greta.hypotheses import p_of
 from pytest_greta.report.causes import likely_causes
 from pytest_greta.report.pick import differing
 from pytest_greta.trace.paths import PATHS, phase_of
-from pytest_greta.trace.stages import ATTENTION_STAGES, CACHE_STAGES, order
+from pytest_greta.trace.stages import ATTENTION_STAGES, CACHE_STAGES, is_beside, order
 from pytest_greta.verdict import (
     ALIGNED,
     ATTENTION_COMPUTATION_MISMATCH,
@@ -83,13 +83,19 @@ def decide_kv_aligned(
         return inconclusive(base, evidence.breaches) if evidence.breaches else _misconfigured(base, configuration)
 
     wrong = sorted((c for c in checks if _is_wrong(c)), key=_in_order)
-    main = [c for c in wrong if c.path != "aligned"]
+    main = _of_one([c for c in wrong if c.path != "aligned"])
     if not main and wrong:  # both runs are right and only the harness's own third call is not
         return inconclusive(base, (Breach("harness", {"layer": wrong[0].layer, "stage": wrong[0].stage}),))
     repeats = sorted((c for c in checks if c.part == "repeat"), key=_in_order)
     if main:
         return _mismatch(base, main, wrong, repeats, compared, checks)
     return _drift(base, checks, repeats, compared)
+
+
+def _of_one(wrong: Sequence[StageCheck]) -> list[StageCheck]:
+    """Those of the probed sequence; where there are none, those of the first companion or of the pad rows."""
+    own = [c for c in wrong if not is_beside(c.part)]
+    return own or [c for c in wrong if c.part == wrong[0].part]
 
 
 def _is_wrong(check: StageCheck) -> bool:
@@ -139,7 +145,7 @@ def _drift(
 
 
 def _suspects(checks: Sequence[StageCheck]) -> list[StageCheck]:
-    return sorted((c for c in _unexplained(checks) if c.grade == "suspect"), key=_in_order)
+    return _of_one(sorted((c for c in _unexplained(checks) if c.grade == "suspect"), key=_in_order))
 
 
 def _unexplained(checks: Sequence[StageCheck]) -> list[StageCheck]:

@@ -24,8 +24,10 @@ from pytest_greta.dtypes import Array, DType
 from pytest_greta.engine.spec import ModelConfig, StageSpec
 from pytest_greta.result import AttentionStat
 from pytest_greta.trace.paths import PATHS, RUNS, phase_of
-from pytest_greta.trace.records import Tap
-from pytest_greta.trace.stages import ATTENTION_STAGES
+from pytest_greta.trace.records import Key, Tap
+from pytest_greta.trace.stages import ATTENTION_STAGES, PADS
+
+_PADS = "in pad rows, which see no key and give 0 and an lse of -inf"
 
 
 class Attending:
@@ -115,6 +117,40 @@ class Attending:
             checks += self._further(spec, path, call, reference)
             if spec.stage == "attn_out":
                 checks += self._by_schedule(spec, path, tap, call)
+        return checks + self._beside(spec)
+
+    def _beside(self, spec: StageSpec) -> list[StageCheck]:
+        """Pad rows, which see no key, and companions of the batch, over the bytes that their rows are read back as."""
+        checks = []
+        for path in RUNS:
+            beside = self.trace.paths[path].beside if path in self.trace.paths else {}
+            for key, tap in beside.items():
+                if (key.layer, key.stage) != (spec.layer, spec.stage):
+                    continue
+                q, k, v = (
+                    beside.get(Key(key.layer, *place))
+                    for place in (("q_rope", key.part), ("kv_read", f"k.{key.part}"), ("kv_read", f"v.{key.part}"))
+                )
+                if q is None or k is None or v is None:  # of companions that are too long the rows were not kept
+                    continue
+                settings = self.config.layers[key.layer]
+                unseen = np.zeros_like(tap.positions)
+                call = Call(
+                    positions=tap.positions,
+                    q=q.values,
+                    k=_scaled(k.values, settings.k_scale),
+                    v=_scaled(v.values, settings.v_scale),
+                    rows=Rows(unseen, unseen, unseen)
+                    if key.part == PADS
+                    else Rows.causal(tap.positions, settings.window),
+                    options=Options.of(settings, self.config.softmax_scale, self.config.head_dim_qk),
+                    act=self.act,
+                    numerics=self.numerics[path],
+                )
+                note = _PADS if key.part == PADS else f"in companion {key.part[3:]} of the batch"
+                for check in self._rows(spec, path, tap, call, _of(spec, call.reference())):
+                    said = note if check.grade != "ok" else ""
+                    checks.append(replace(check, part=key.part, note=said, pattern=(), pages=(), gain=None))
         return checks
 
     def _rows(

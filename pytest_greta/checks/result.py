@@ -95,7 +95,8 @@ class StageCheck:
     """min(1, 2 M exp(-1.5 (c rho')^2)), only where the bound is statistical."""
     part: str = ""
     """What was judged beside the stage itself: ``tile``, the output by the schedule of P's rounding; or a further call
-    (``trace.stages.EXTRA``): ``q0``, and ``repeat`` and ``alone`` where their bytes are others."""
+    (``trace.stages.EXTRA``): ``q0``, and ``repeat`` and ``alone`` where their bytes are others; or queries that are
+    no part of the probed sequence (``trace.stages.is_beside``)."""
     differs: tuple[int, ...] = ()
     """Of ``repeat`` and ``alone``: the positions whose bytes are not those of the first call, ascending."""
     rounding: Rounding | None = None

@@ -114,6 +114,10 @@ class Decoder:
             tracer.tap(i, "kv_write", rows, new_v, "v")
             self.read_cache(i, call)
         out, lse = session.attend(i, call.phase, call.batch, q)
+        for other in call.others:
+            for stage, values in (("q_rope", q), ("attn_out", out), ("lse", lse)):
+                if values is not None:
+                    tracer.tap_beside(i, stage, other, values)
         own = {"": (out[call.probed], None if lse is None else lse[call.probed])}
         if tracer.wants(i) and tracer.further:
             with tracer.beside(session):

@@ -44,4 +44,5 @@ class Recording:
             for (phase, kernel), calls in sorted(self._ran.items())
         )
         segments = tuple((call.phase, int(call.rows[0]), len(call.rows)) for call in self._calls)
-        return PathTrace(self.name, ids[rows], rows, positions, self.tracer.taps(), kernels, segments, beside or {})
+        others = {**(beside or {}), **self.tracer.beside_taps()}
+        return PathTrace(self.name, ids[rows], rows, positions, self.tracer.taps(), kernels, segments, others)

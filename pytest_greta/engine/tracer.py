@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import AttentionSession
+from pytest_greta.engine.ways import Others
 from pytest_greta.trace.records import Key, Tap
 from pytest_greta.trace.stages import ATTENTION_STAGES, MODEL
 
@@ -25,6 +26,9 @@ ASIDE = -1
 ATTENDED = frozenset(ATTENTION_STAGES)
 """What the library under test gives back: here each layer keeps rows of its own beside (``rows.dealt_rows``), and a row
 that is not finite, so that it is judged, whichever row it is."""
+
+
+_Parts = dict[Key, list[tuple[NDArray[np.int64], NDArray[Any]]]]
 
 
 class Tracer:
@@ -50,7 +54,8 @@ class Tracer:
         self.rows = np.array(sorted(set(rows)), dtype=np.int64)
         self.dealt = dealt
         self.has_aside = False
-        self._parts: dict[Key, list[tuple[NDArray[np.int64], NDArray[Any]]]] = {}
+        self._parts: _Parts = {}
+        self._beside: _Parts = {}
 
     @contextlib.contextmanager
     def beside(self, session: AttentionSession) -> Iterator[None]:
@@ -99,8 +104,21 @@ class Tracer:
         if layer in self.layers:
             self._parts[Key(layer, stage, part)] = [(np.array([ASIDE], dtype=np.int64), values.copy())]
 
+    def tap_beside(self, layer: int, stage: str, other: Others, values: NDArray[Any]) -> None:
+        """Keep the rows of ``values`` [T, ...], of all tokens of a call, that belong to ``other``."""
+        if layer in self.layers:
+            self._beside.setdefault(Key(layer, stage, other.name), []).append((other.rows, values[other.at]))
+
     def taps(self) -> dict[Key, Tap]:
-        return {
-            key: Tap(np.concatenate([rows for rows, _ in parts]), np.concatenate([values for _, values in parts]))
-            for key, parts in self._parts.items()
-        }
+        return _joined(self._parts)
+
+    def beside_taps(self) -> dict[Key, Tap]:
+        """Of queries that are no part of the path."""
+        return _joined(self._beside)
+
+
+def _joined(found: _Parts) -> dict[Key, Tap]:
+    return {
+        key: Tap(np.concatenate([rows for rows, _ in parts]), np.concatenate([values for _, values in parts]))
+        for key, parts in found.items()
+    }

@@ -68,6 +68,16 @@ class Ways:
 
 
 @dataclass(frozen=True)
+class Others:
+    """Queries of a call that are looked at beside the probed rows. ``name``: ``seq0`` of companion 0, or ``pad``.
+    ``at`` int64 [R]: which tokens of the call; ``rows`` int64 [R]: their slots, of pad rows -pad .. -1."""
+
+    name: str
+    at: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Call:
     """One call of the model. ``tokens`` int64 [T] of all sequences; ``probed``: the slice of them that is ``rows``
     int64 [R] of the probed sequence; ``pad``: its slots before row 0."""
@@ -78,6 +88,7 @@ class Call:
     probed: slice
     batch: Batch
     pad: int = 0
+    others: tuple[Others, ...] = ()
 
     @property
     def seq(self) -> int:
@@ -108,6 +119,7 @@ class Layout:
     ) -> None:
         self.ways, self.ids, self.block_table = ways, ids, block_table
         self._vocab, self._rng = vocab, np.random.default_rng([seed, 1])
+        self._looked_at = np.random.default_rng([seed, 6])
         self._companions = [0] * len(ways.companions)
 
     def calls(self, segments: list[Segment]) -> Iterator[Call]:
@@ -139,7 +151,15 @@ class Layout:
         others = sum(count for _, _, count in lengths[:-1])
         filler = self._rng.integers(self._vocab, size=others + before)
         everything = np.concatenate([filler, own]).astype(np.int64)
-        return Call(segment.phase, everything, rows, slice(others + before, None), batch, pad)
+        beside = [self._of_companion(*place, int(at)) for place, at in zip(lengths[:-1], batch.cu_q, strict=False)]
+        if before:
+            beside.append(Others("pad", others + np.arange(pad), np.arange(-pad, 0)))
+        return Call(segment.phase, everything, rows, slice(others + before, None), batch, pad, tuple(beside))
+
+    def _of_companion(self, seq: int, first: int, count: int, at: int) -> Others:
+        """Of its ``count`` tokens in the call, which are ``at`` and those that follow, the last and one by the seed."""
+        chosen = np.unique([int(self._looked_at.integers(count)), count - 1])
+        return Others(f"seq{seq}", at + chosen, first + chosen)
 
     def lengths(self, rows: int) -> list[int]:
         """Slots in use, by sequence, with ``rows`` rows of the probed one."""

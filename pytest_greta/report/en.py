@@ -480,6 +480,8 @@ CATALOGUE: dict[str, str] = {
     "note.tiny": "only on the added row of tiny norm",
     "note.epsilon": "fits epsilon {other} in place of {own}",
     "note.configuration": "{name} is {given}, the checkpoint or the plan says {wanted}",
+    "note.pads": "in pad rows, which see no key and give 0 and an lse of -inf",
+    "note.companion": "in companion {other} of the batch",
     "note.part": "part {part}",
     "note.schedules": "P rounding schedules differ (decode {decode}, prefill {prefill}), not bit-reproducible",
     "note.schedule_found": "{phase}: declared schedule {declared}, found {found}",

@@ -500,6 +500,8 @@ CATALOGUE: dict[str, str] = {
     "note.tiny": "solo en la fila añadida de norma diminuta",
     "note.epsilon": "encaja con épsilon {other} en lugar de {own}",
     "note.configuration": "{name} es {given}; según el checkpoint o el plan es {wanted}",
+    "note.pads": "en filas de relleno, que no ven ninguna clave y dan 0 y un lse de -inf",
+    "note.companion": "en la secuencia acompañante {other} del lote",
     "note.part": "parte {part}",
     "note.schedules": (
         "P se redondea con schedules distintos (decode {decode}, prefill {prefill}); no es reproducible bit a bit"

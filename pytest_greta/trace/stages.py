@@ -52,6 +52,16 @@ EXTRA: tuple[str, ...] = ("q0", "repeat", "alone")
 """Parts of lse and attn_out from further calls of the same kernel: with q = 0, once more from the same inputs, without
 the rest of the batch. Each is judged for itself; between the paths they are not compared."""
 
+PADS = "pad"
+"""Part of lse and attn_out of pad rows, at positions below 0. Those of companion n of the batch are ``seqN``, and their
+positions its slots."""
+
+
+def is_beside(part: str) -> bool:
+    """Of queries that are no part of the probed sequence."""
+    return part == PADS or part.startswith("seq")
+
+
 DERIVED: tuple[str, ...] = ("scores", "probs")
 """Computed by the harness from traced values where the kernel has none: shown, never compared, never evidence."""
 
