@@ -37,7 +37,7 @@ class Tracer:
     ``layers``: those to keep (stages outside the layers are always kept). ``rows``: the sequence rows to keep of every
     stage that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated. ``further``:
     attention calls to make beside the path's own, by the part that they are tapped as (``stages.EXTRA``). ``dealt``: by
-    layer, rows to keep beside of ``ATTENDED``.
+    layer, rows to keep beside of ``ATTENDED``, but of the call with q = 0 (``q0``).
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Tracer:
         if also is not None:
             keep |= also
         if stage in ATTENDED:
-            if self.dealt:
+            if self.dealt and part != "q0":
                 keep |= np.isin(rows, self.dealt[layer])
             keep |= ~np.isfinite(values.reshape(len(rows), -1)).all(axis=1)
         kept = rows[keep]
