@@ -313,7 +313,7 @@ void collective(const char* what, void* data, Act act) {
   Wave& own = block.waves[static_cast<size_t>(thread / wave)];
   block.posts[static_cast<size_t>(thread)] = static_cast<unsigned char*>(data);
   if (own.arrived == 0) own.what = what;
-  if (strcmp(own.what, what) != 0) {
+  if (own.what != what && strcmp(own.what, what) != 0) {
     fail("lanes of one wave meet in different operations", thread);
     leave(thread);
   }
