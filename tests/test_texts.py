@@ -30,7 +30,7 @@ BUILT += r"|faults_found|false_alarms|rule_(greta|logits|close)|odd_(missed|misp
 BUILT += r"|remote\.((running|ended|lost)_state|code_[0-3])"
 BUILT += r"|conform\.(?!seconds|head|absent|undeclared|conformant|failed|stderr|server)\w+"
 BUILT += r"|runs\.(worse|incomparable|only_before|only_after|better|same)"
-BUILT += r"|doctor\.((hip|cuda|host)_compiler|without_(gguf|torch|transformers)|model_(ready|absent|wrong))"
+BUILT += r"|doctor\.((hip|cuda|host)_compiler|without_(gguf|torch|transformers|llamacpp)|model_(ready|absent|wrong))"
 BUILT += rf"|fault\.({'|'.join(KINDS)})(\.magnitude)?"
 """Keys that the code puts together: of JSON Schema's words, of what ``greta model`` says, of a study's headings, of a
 remote run's states, of what a library was found to do, of what ``greta doctor`` finds, of changes between two runs,

@@ -109,6 +109,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "without it no model of transformers is run",
         "sin él no se ejecuta ningún modelo de transformers",
     ),
+    "doctor.without_llamacpp": (
+        "without it no model is run by llama.cpp",
+        "sin él llama.cpp no ejecuta ningún modelo",
+    ),
     "doctor.no_model": (
         "model {name} is not in the cache: cases with it are not run",
         "el modelo {name} no está en la caché: los casos con él no se ejecutan",

@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "gguf": ("gguf", "tokenizers"),
     "torch": ("torch",),
     "transformers": ("transformers",),
+    "llamacpp": ("xllamacpp",),
 }
 """What each extra of ``pyproject.toml`` brings of its own."""
 

@@ -31,7 +31,6 @@ STAGES = {
     ("Kcur", "ROPE"): "k_rope",
     ("kqv_out", "CONT"): "attn_out",
     ("kqv_out", "RESHAPE"): "attn_out",
-    ("attn_out", "MUL_MAT"): "o_proj",
     ("ffn_inp", "ADD"): "residual_attn",
     ("ffn_norm", "MUL"): "ffn_norm",
     ("ffn_gate", "MUL_MAT"): "gate_proj",
@@ -41,6 +40,8 @@ STAGES = {
     ("l_out", "ADD"): "x_out",
 }
 """Stages that are a node's own values."""
+ATTENDED, PRODUCT = "kqv_out", "MUL_MAT"
+"""The product over that node is ``o_proj``, which only some architectures name."""
 WRITTEN = "SET_ROWS"
 """Of ``cache_k_l3 (view)`` and ``cache_v_l3 ..``: new rows go into the cache."""
 READ = {("kq", "MUL_MAT"): "k", ("kqv", "MUL_MAT"): "v"}
@@ -84,8 +85,11 @@ class Watch:
             if op in (SOFTMAX, FLASH):
                 mask = self._array(tensor.src[1 if op == SOFTMAX else 3])[0, 0]
                 self.plants.masked(self._layer, mask, int(self._now[-1]))
-            return (
-                (name, op) in (OUTSIDE | STAGES | READ) or op == FLASH or (op == WRITTEN and name.startswith("cache_"))
+            return bool(
+                (name, op) in (OUTSIDE | READ)
+                or self._stage(tensor, name, op)
+                or op == FLASH
+                or (op == WRITTEN and name.startswith("cache_"))
             )
         self._see(tensor, name, op)
         return True
@@ -109,7 +113,7 @@ class Watch:
             self.calls[layer] += part == "v"
             self._read(part, operand.transpose(1, 0, 2) if part == "k" else operand.transpose(2, 0, 1))
         else:
-            stage = STAGES[place]
+            stage = self._stage(tensor, name, op)
             if stage == "attn_norm":
                 self._tap(layer, "x_in", self._array(tensor.src[0].src[0])[0, 0])
             values = self._array(tensor)[0] if stage in HEADED else self._array(tensor)[0, 0]
@@ -118,6 +122,11 @@ class Watch:
             self.plants.computed(layer, stage, values)
             self._tap(layer, stage, values)
             self.plants.tapped(layer, stage, values)
+
+    def _stage(self, tensor: Any, name: str, op: str) -> str:
+        if op == PRODUCT and self._named(tensor.src[1])[0] == ATTENDED:
+            return "o_proj"
+        return STAGES.get((name, op), "")
 
     def _written(self, tensor: Any, part: str) -> None:
         """The new rows as they lie in the cache. V is stored by element where attention is not flash."""

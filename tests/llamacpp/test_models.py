@@ -26,15 +26,16 @@ IDS = np.random.default_rng(3).integers(tiny_gguf.VOCAB, size=N + 1).tolist()
 FIELDS = {"llama.context_length": 1024}
 
 
-def write(path: Path, kind: str) -> str:
-    """A small file whose scores are neither flat nor of one key alone."""
+def write(path: Path, kind: str, **more: Any) -> str:
+    """A small file whose scores are neither flat nor of one key alone. ``more``: of ``tiny_gguf.write_gguf``."""
     rng = np.random.default_rng(1)
     q_and_k = {
         name: 0.25 * rng.standard_normal(shape)
         for name, shape in tiny_gguf.shapes().items()
         if name.endswith(("attn_q.weight", "attn_k.weight"))
     }
-    tiny_gguf.write_gguf(path / "tiny.gguf", kind, fields=FIELDS, tensors=q_and_k)
+    more = {"fields": FIELDS, **more, "tensors": {**q_and_k, **more.get("tensors", {})}}
+    tiny_gguf.write_gguf(path / "tiny.gguf", kind, **more)
     return f"llamacpp:{path / 'tiny.gguf'}"
 
 
@@ -54,6 +55,30 @@ def test_an_untouched_model_passes(tmp_path: Path, kind: str, kv_dtype: str, att
     kernels = {(k["path"], k["kernel"], k["calls"]) for k in run.verdict.evidence.kernels}
     assert kernels == {("full", attention, 2), ("prefix", attention, 2), ("decode", attention, 4)}
     assert {c.outcome for c in run.verdict.evidence.canaries} <= {"found", "skipped"}
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
+def test_biases_of_qwen2(tmp_path: Path, kv_dtype: str) -> None:
+    llama = {key: value for key, value in {**tiny_gguf.FIELDS, **FIELDS}.items() if key.startswith("llama.")}
+    fields = {**dict.fromkeys(llama), **{f"qwen2.{key.removeprefix('llama.')}": v for key, v in llama.items()}}
+    rng = np.random.default_rng(2)
+    widths = {"q": tiny_gguf.HEADS, "k": tiny_gguf.KV_HEADS, "v": tiny_gguf.KV_HEADS}
+    biases = {
+        f"blk.{i}.attn_{part}.bias": rng.standard_normal(heads * tiny_gguf.HEAD_DIM)
+        for i in range(tiny_gguf.LAYERS)
+        for part, heads in widths.items()
+    }
+    run = greta.probe(write(tmp_path, "F16", arch="qwen2", fields=fields, tensors=biases), IDS, kv_dtype=kv_dtype)
+    assert run.verdict.status == "PASS", run.verdict
+
+
+@pytest.mark.parametrize(
+    "keys", [{"chunk": 50}, {"q_len": 3, "steps": 6}, {"layers": [1]}, {"lengths": [100]}, {"context": 600}]
+)
+def test_other_ways_to_the_token(f16: str, keys: dict[str, Any]) -> None:
+    ids = np.random.default_rng(4).integers(tiny_gguf.VOCAB, size=140).tolist()
+    run = greta.probe(f16, ids, kv_dtype="f16", **keys)
+    assert run.verdict.status == "PASS", run.verdict
 
 
 @pytest.mark.parametrize(
@@ -203,7 +228,7 @@ def test_the_table_says_where_each_stage_is() -> None:
     for (node, op), stage in {**watch.OUTSIDE, **watch.STAGES}.items():
         if stage != "attn_out":
             assert said.pop(stage) == f"`{node}` {op}"
-    assert set(said) == {"x_in", "kv_write", "kv_read", "attn_out"}
+    assert set(said) == {"x_in", "kv_write", "kv_read", "attn_out", "o_proj"}
 
 
 def test_a_state_of_another_layout() -> None:
