@@ -291,6 +291,6 @@ def _alike(cache: Cache, full: Cache) -> int:
 
 
 def _scaled(stored: Array, scales: tuple[float, ...] | None) -> Array:
-    """Stored rows [keys, kv_heads, dim] as the numbers that they stand for."""
-    values = stored.astype(np.float64)
+    """Stored rows [keys, kv_heads, dim] as the numbers that they stand for; in memory by head, as they are read."""
+    values: Array = stored.swapaxes(0, 1).astype(np.float64, order="C").swapaxes(0, 1)
     return values if scales is None else values * np.asarray(scales, dtype=np.float32).astype(np.float64)[:, None]

@@ -139,6 +139,8 @@ class Softmax:
     """The part of ``det`` that is the score's own: ds = t(d) A + ds."""
     sink: Float64 | None
     """[kv heads, M, 1]"""
+    v_size: Float64
+    """|v| [keys, kv heads, dv]"""
 
 
 @dataclass(frozen=True)
@@ -197,18 +199,20 @@ class Call:
         ``all_keys``: over all of them instead, so that key 0 stays key 0.
         """
         q, k, v = (x.astype(np.float64, copy=False) for x in (self.q, self.k, self.v))
-        call = replace(self, q=q, k=k, v=v)
+        call = replace(self, q=q, k=_by_head_in_memory(k), v=_by_head_in_memory(v))
+        k_size, v_size = np.abs(call.k), np.abs(call.v)
         step = max(1, _SCORES // max(1, self.q.shape[1] * len(self.k)))
         if len(self.k) >= _LONG and not all_keys:
             step = min(step, -(-len(self.q) // _CUTS))
         for i in range(0, len(self.q), step):
-            part = call._part(slice(i, i + step), all_keys)
+            part, keys = call._part(slice(i, i + step), all_keys)
             with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
-                softmax = _softmax(part)
+                softmax = _softmax(part, k_size[keys], v_size[keys])
             yield part, softmax
 
-    def _part(self, at: slice, all_keys: bool) -> Call:
-        """Rows ``at``, over the keys from the first to the last that any of them sees; key 0 is that first one."""
+    def _part(self, at: slice, all_keys: bool) -> tuple[Call, slice]:
+        """Rows ``at``, over the keys from the first to the last that any of them sees; key 0 is that first one. And
+        which keys of this call they are."""
         rows = self.rows[at]
         lo, hi = (0, len(self.k)) if all_keys else (int(rows.start.min()), int(rows.stop.max()))
         hi = max(lo, hi)
@@ -216,7 +220,7 @@ class Call:
         if self.spans is not None:
             of_rows = self.spans[at]
             spans = replace(of_rows, begin=of_rows.begin - lo, end=of_rows.end - lo, slot=of_rows.slot + lo)
-        return replace(
+        part = replace(
             self,
             positions=self.positions[at],
             q=self.q[at],
@@ -225,33 +229,31 @@ class Call:
             rows=Rows(rows.start - lo, rows.stop - lo, rows.slot - lo),
             spans=spans,
         )
+        return part, slice(lo, hi)
 
 
-def _softmax(call: Call) -> Softmax:
+def _by_head_in_memory(values: Float64) -> Float64:
+    """[keys, kv heads, dim] unchanged; each head's keys lie together, as every product reads them."""
+    together: Float64 = np.ascontiguousarray(values.swapaxes(0, 1)).swapaxes(0, 1)
+    return together
+
+
+def _scores(call: Call, k_size: Float64) -> tuple[Float64, Float64, Float64]:
+    """(s, A, det): the scores after scale, cap and bias, of visible keys and of others; ds = t(d) A + det."""
     q, k, rows, options, act, numerics = call.q, call.k, call.rows, call.options, call.act, call.numerics
-    R, H, _ = q.shape
-    n_keys, B, _ = k.shape
-
-    def of_pairs(values: Array) -> Array:
-        """[R, keys] -> [B, M, keys]"""
-        return by_head(np.broadcast_to(values[:, None], (R, H, n_keys)), B)
-
-    def of_heads(values: Float64) -> Float64:
-        """[H] -> [B, M, 1]"""
-        return by_head(np.broadcast_to(values, (R, H)), B)[..., None]
-
-    keys = np.arange(n_keys)
-    visible = of_pairs((keys >= rows.start[:, None]) & (keys < rows.stop[:, None]))
-    n = visible.sum(axis=-1)
-
-    queries, kt = by_head(q, B), k.transpose(1, 2, 0)
-    s = options.scale * (queries @ kt)
-    A = abs(options.scale) * (np.abs(queries) @ np.abs(kt))
+    B = k.shape[1]
+    queries, kt, kt_size = by_head(q, B), k.transpose(1, 2, 0), k_size.transpose(1, 2, 0)
+    s = queries @ kt
+    s *= options.scale
+    A = np.abs(queries) @ kt_size
+    A *= abs(options.scale)
     in_act = act.u if numerics.score_dtype == "act" else 0.0
-    det = (DS_PRODUCT * U + SCORE_CAST * in_act) * np.abs(s)
-    det += _declared_dot(numerics, act) * A
+    det = np.abs(s)
+    det *= DS_PRODUCT * U + SCORE_CAST * in_act
+    if relative := _declared_dot(numerics, act):
+        det += relative * A
     if numerics.flush:
-        lost = subnormal(queries, act) @ np.abs(kt) + np.abs(queries) @ subnormal(kt, act)
+        lost = subnormal(queries, act) @ kt_size + np.abs(queries) @ subnormal(kt, act)
         det += abs(options.scale) * lost
     if options.softcap:
         if in_act:  # the quotient, before tanh; and what tanh's slope changes within such an error
@@ -262,20 +264,46 @@ def _softmax(call: Call) -> Softmax:
         A = damp * A
         det = damp * det + (SOFTCAP_DET * U + numerics.tanh_rel + SCORE_CAST * in_act) * np.abs(s)
     if options.alibi is not None:
-        a = of_heads(options.alibi) * of_pairs(keys - rows.slot[:, None])
+        a = _of_heads(options.alibi, call) * _of_pairs(np.arange(len(k)) - rows.slot[:, None], call)
         s = s + a
         det = det + U * (np.abs(a) + np.abs(s))
+    return s, A, det
 
-    m = np.where(visible, s, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
-    sink = None if options.sinks is None else of_heads(options.sinks)
+
+def _of_pairs(values: Array, call: Call) -> Array:
+    """[R, ...] -> [B, M, ...], alike for every head"""
+    heads, kv_heads = call.q.shape[1], call.k.shape[1]
+    group = heads // kv_heads
+    return np.broadcast_to(np.repeat(values, group, axis=0), (kv_heads, len(values) * group, *values.shape[1:]))
+
+
+def _of_heads(values: Float64, call: Call) -> Float64:
+    """[H] -> [B, M, 1], alike for every row"""
+    return by_head(np.broadcast_to(values, call.q.shape[:2]), call.k.shape[1])[..., None]
+
+
+def _softmax(call: Call, k_size: Float64, v_size: Float64) -> Softmax:
+    """``k_size`` and ``v_size``: |k| and |v|, as the call has them."""
+    rows, options, numerics, keys = call.rows, call.options, call.numerics, np.arange(len(call.k))
+    of_rows = (keys >= rows.start[:, None]) & (keys < rows.stop[:, None])
+    visible, n = _of_pairs(of_rows, call), _of_pairs(of_rows.sum(axis=-1), call)
+    hidden = None if of_rows.all() else ~visible
+    s, A, det = _scores(call, k_size)
+
+    if hidden is not None:
+        np.copyto(s, -np.inf, where=hidden)
+    m = s.max(axis=-1, keepdims=True, initial=-np.inf)
+    sink = None if options.sinks is None else _of_heads(options.sinks, call)
     if sink is not None:
         m, n = np.maximum(m, sink), n + 1
     empty = np.isneginf(m)
     m = np.where(empty, 0.0, m)
-    s = np.where(visible, s, m)
+    if hidden is not None:
+        np.copyto(s, m, where=hidden)
     apart = s - m
     weight = np.exp(apart)
-    weight *= visible
+    if hidden is not None:
+        np.copyto(weight, 0.0, where=hidden)
     l = weight.sum(axis=-1, keepdims=True)  # noqa: E741
     if sink is not None:
         l = l + np.exp(sink - m)  # noqa: E741
@@ -283,15 +311,17 @@ def _softmax(call: Call) -> Softmax:
     lse = np.where(empty, -np.inf, m + np.log(l))[..., 0]
     eps = np.abs(apart, out=apart)
     eps *= U * EPS_DISTANCE
-    eps += det + numerics.exp_rel
-    return Softmax(s, weight / l, visible, m, l, lse, n, A, eps, det, sink)
+    eps += det
+    eps += numerics.exp_rel
+    weight /= l
+    return Softmax(s, weight, visible, m, l, lse, n, A, eps, det, sink, v_size)
 
 
 def _bounded(call: Call, sm: Softmax) -> AttentionReference:
     """The output and both bounds of a chunk."""
     act, numerics = call.act, call.numerics
     values = np.moveaxis(call.v, 1, 0)
-    magnitudes = np.abs(values)
+    magnitudes = np.moveaxis(sm.v_size, 1, 0)
     with np.errstate(all="ignore"):
         o = sm.p @ values
         size = np.abs(o)
@@ -320,7 +350,8 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         # with max_update none the kernel's l is sum exp(s), ours sum exp(s - m)
         l_kernel = sm.l * np.exp(sm.m) if numerics.max_update == "none" else sm.l
         l_kernel = np.ones_like(l_kernel) if numerics.p_normalised else l_kernel
-        envelope = np.maximum(p_type.u * sm.p, np.minimum(sm.p, eta / (numerics.p_scale * l_kernel)))
+        envelope = np.minimum(sm.p, eta / (numerics.p_scale * l_kernel))
+        np.maximum(p_type.u * sm.p, envelope, out=envelope)
         # where l sums the rounded weights it is off by this part of itself, at most
         after = envelope.sum(axis=-1) if numerics.l_from == "after" else np.zeros(())
 

@@ -30,6 +30,7 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
     """
     full, n = trace.paths.get("full"), trace.n_prefix
     checks = []
+    common = _Common()
     for right, first, last in (("prefix", 0, n), ("decode", n, n + trace.steps)):
         other = trace.paths.get(right)
         if full is None or other is None:
@@ -40,18 +41,36 @@ def compare_paths(trace: Trace) -> list[ByteCheck]:
                 continue
             if right == "prefix" and len(other.segments) <= 1 and key.stage not in CACHED:
                 continue
-            at = np.minimum(np.searchsorted(mine.positions, tap.positions), len(mine.positions) - 1)
-            wanted = (tap.positions >= first) & (tap.positions < last)
-            both = np.flatnonzero(wanted & (mine.positions[at] == tap.positions)) if len(mine.positions) else at[:0]
-            if len(both):
-                a, b = rows_at(mine.values, at[both]), rows_at(tap.values, both)
-                checks.append(_compare(key, right, tap.positions[both], a, b))
+            rows, at, both = common.rows(mine.positions, tap.positions, first, last)
+            if len(rows):
+                checks.append(_compare(key, right, rows, rows_at(mine.values, at), rows_at(tap.values, both)))
     return sorted(checks, key=lambda c: (order(c.layer, c.stage), c.right == "decode", c.part))
+
+
+class _Common:
+    """Rows first .. last - 1 that two taps have in common. Most taps of a path share their positions, so that they are
+    looked up once for all."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int, int, int], tuple[NDArray[Any], NDArray[Any], NDArray[Any], Any]] = {}
+
+    def rows(
+        self, mine: NDArray[np.int64], other: NDArray[np.int64], first: int, last: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.intp], NDArray[np.intp]]:
+        """(positions, where they are in ``mine``, where they are in ``other``)."""
+        key = (id(mine), id(other), first, last)
+        if key not in self._found:
+            at = np.minimum(np.searchsorted(mine, other), len(mine) - 1)
+            wanted = (other >= first) & (other < last)
+            both = np.flatnonzero(wanted & (mine[at] == other)) if len(mine) else at[:0]
+            self._found[key] = other[both], at[both], both, (mine, other)  # held, so that their ids stay theirs
+        return self._found[key][:3]
 
 
 def _compare(key: Key, right: str, rows: NDArray[np.int64], a: Array, b: Array) -> ByteCheck:
     equal = same_rows(a, b)
-    at = len(rows) - 1 if equal.all() else int(np.argmin(equal))
+    alike = bool(equal.all())
+    at = len(rows) - 1 if alike else int(equal.argmin())
     left_hash = digest(a[at])
     return ByteCheck(
         layer=key.layer,
@@ -60,10 +79,10 @@ def _compare(key: Key, right: str, rows: NDArray[np.int64], a: Array, b: Array) 
         left="full",
         right=right,
         left_hash=left_hash,
-        right_hash=left_hash if equal.all() else digest(b[at]),
+        right_hash=left_hash if alike else digest(b[at]),
         rows=len(rows),
-        differs=tuple(int(row) for row in rows[~equal]),
-        max_abs=0.0 if equal.all() else _max_abs(a[~equal], b[~equal]),
+        differs=() if alike else tuple(rows[~equal].tolist()),
+        max_abs=0.0 if alike else _max_abs(a[~equal], b[~equal]),
     )
 
 

@@ -57,7 +57,7 @@ class _Rows:
     ``most`` [4, R]: the largest rho of the row; the largest on the second tier; the largest rho', NaN where no p value
     is asked; 1 where a value overflowed as its reference does. ``sums`` [2, R]: sum (v - y) y and sum y^2, NaN where
     no gain is. ``index`` [R]: the element whose rho is the largest, and ``worst`` [4, R] its reference, stored value,
-    error and bound. ``over`` [R, ...]: the elements with rho > 1.
+    error and bound. ``over`` [R, ...]: the elements with rho > 1; a view of a single False where there is none.
     """
 
     most: Float64
@@ -68,28 +68,35 @@ class _Rows:
 
     @classmethod
     def of(cls, rho: Float64, y: Float64, stored: Array, e: Float64, bound: Float64) -> _Rows:
-        """Of every element, [R, ...], with nothing known beside rho."""
-        ranks, each = _flat(rho), np.arange(len(rho))
+        """Of every element, [R, ...], with nothing known beside rho. An element within its preimage may have a rho
+        below 0: its row's is 0 then."""
+        ranks = _flat(rho)
         index = ranks.argmax(axis=1)
-        top = ranks[each, index]
-        if top.max(initial=0.0) == np.inf:  # rho alone cannot rank elements whose rho is inf: the error does
+        starts = np.arange(0, ranks.size, max(1, ranks.shape[1]))
+        top = ranks.take(starts + index)
+        largest = top.max(initial=0.0)
+        if largest == np.inf:  # rho alone cannot rank elements whose rho is inf: the error does
             ranks = np.where(ranks == top[:, None], np.where(np.isinf(ranks), _flat(e), 0.0), -1.0)
             index = ranks.argmax(axis=1)
-        worst = np.empty((4, len(rho)))
-        for of_one, values in zip(worst, (y, stored, e, bound), strict=True):
-            of_one[:] = _flat(values)[each, index]
-        most, sums = np.zeros((4, len(rho))), np.full((2, len(rho)), np.nan)
-        most[:2], most[2] = top, np.nan
-        return cls(most, sums, index, worst, rho > 1.0)
+        worst, at = np.empty((4, len(rho))), starts + index
+        for i, values in enumerate((y, stored, e, bound)):
+            worst[i] = values.take(at)
+        most, sums = np.empty((4, len(rho))), np.empty((2, len(rho)))
+        most[:2], most[2], most[3], sums[:] = _at_least_0(top), np.nan, 0.0, np.nan
+        return cls(most, sums, index, worst, rho > 1.0 if largest > 1.0 else np.broadcast_to(np.False_, rho.shape))
 
     @classmethod
     def joined(cls, parts: Sequence[_Rows]) -> _Rows:
         """One after the other."""
         if len(parts) == 1:
             return parts[0]
-        index, over = (np.concatenate(x) for x in zip(*((p.index, p.over) for p in parts), strict=True))
+        index = np.concatenate([p.index for p in parts])
         tables = zip(*((p.most, p.sums, p.worst) for p in parts), strict=True)
         most, sums, worst = (np.concatenate(x, axis=1) for x in tables)
+        if any(p.over.any() for p in parts):
+            over = np.concatenate([p.over for p in parts])
+        else:
+            over = np.broadcast_to(np.False_, (len(index), *parts[0].over.shape[1:]))
         return cls(most, sums, index, worst, over)
 
 
@@ -101,9 +108,12 @@ def judge(
     ``statistical``: give a p value, where the bound has square-root terms.
     """
     step = max(1, _BLOCK // max(1, math.prod(stored.shape[1:])))
-    blocks = [slice(start, start + step) for start in range(0, len(stored), step)]
     with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
-        rows = _Rows.joined([_judged(reference.rows(at), stored[at], statistical) for at in blocks])
+        if len(stored) <= step:
+            rows = _judged(reference.whole(), stored, statistical)
+        else:
+            blocks = [slice(start, start + step) for start in range(0, len(stored), step)]
+            rows = _Rows.joined([_judged(reference.rows(at), stored[at], statistical) for at in blocks])
     return [_check(place, group, rows, at) for group, at in _at(groups)]
 
 
@@ -115,9 +125,9 @@ def _judged(reference: Reference, stored: Array, statistical: bool) -> _Rows:
         rho[past & (rho > 1.0)] = np.inf
     found = _Rows.of(rho, reference.y, stored, e, b1)
     if b2 is not None:
-        found.most[1] = _flat(_ratio(e, b2)).max(axis=1)
+        found.most[1] = _at_least_0(_flat(_ratio(e, b2)).max(axis=1))
     if statistical and reference.b_sqrt is not None:
-        found.most[2] = _flat(_ratio(np.maximum(e - reference.b_det, 0.0), reference.b_sqrt)).max(axis=1)
+        found.most[2] = _at_least_0(_flat(_ratio(e - reference.b_det, reference.b_sqrt)).max(axis=1))
     if past is not None:
         found.most[3] = _flat(past & (rho <= 1.0)).any(axis=1)
     np.vecdot(_flat(apart), y, out=found.sums[0])  # what is not finite has no gain
@@ -128,13 +138,18 @@ def _judged(reference: Reference, stored: Array, statistical: bool) -> _Rows:
 def judge_bytes(expected: Array, stored: Array, groups: Sequence[Group], place: Place) -> list[StageCheck]:
     """The same for stages whose bound is 0: equal bytes give a rho of 0, others inf."""
     if same_rows(expected, stored).all():
-        return [_clean(place, group, len(group.positions) * math.prod(stored.shape[1:])) for group in groups]
+        return judge_equal(stored, groups, place)
     equal = same_bytes(expected, stored)
     y = expected.astype(np.float64)
     with np.errstate(invalid="ignore"):
         e = np.nan_to_num(np.abs(y - stored.astype(np.float64)), nan=np.inf)
     rows = _Rows.of(np.where(equal, 0.0, np.inf), y, stored, e, np.zeros_like(y))
     return [_check(place, group, rows, at) for group, at in _at(groups)]
+
+
+def judge_equal(stored: Array, groups: Sequence[Group], place: Place) -> list[StageCheck]:
+    """The same where all bytes are known to be equal."""
+    return [_clean(place, group, len(group.positions) * math.prod(stored.shape[1:])) for group in groups]
 
 
 def merge(checks: Sequence[StageCheck]) -> StageCheck:
@@ -154,18 +169,24 @@ def merge(checks: Sequence[StageCheck]) -> StageCheck:
     )
 
 
-def _at(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.intp]]]:
+def _at(groups: Sequence[Group]) -> Iterator[tuple[Group, slice | NDArray[np.intp]]]:
     """Each group with the rows that are its own."""
     start = 0
     for group in groups:
         count = len(group.positions)
-        yield group, np.arange(start, start + count) if group.at is None else group.at
+        yield group, slice(start, start + count) if group.at is None else group.at
         start += count
 
 
 def _flat(values: Array) -> Array:
     """[R, elements]"""
     return values.reshape(len(values), -1)
+
+
+def _at_least_0(values: Float64) -> Float64:
+    """In place, and without a negative zero."""
+    values[values <= 0.0] = 0.0
+    return values
 
 
 def _ratio(e: Float64, bound: Float64) -> Float64:
@@ -186,17 +207,18 @@ def _clean(place: Place, group: Group, elements: int) -> StageCheck:
     return StageCheck(group.path, place.layer, place.stage, 0.0, 0.0, len(group.positions), elements)
 
 
-def _check(place: Place, group: Group, rows: _Rows, at: NDArray[np.intp]) -> StageCheck:
+def _check(place: Place, group: Group, rows: _Rows, at: slice | NDArray[np.intp]) -> StageCheck:
     """``at``: the group's among the rows."""
-    elements = len(at) * math.prod(rows.over.shape[1:])
-    if len(at) == 0:
+    count = len(group.positions)
+    elements = count * math.prod(rows.over.shape[1:])
+    if count == 0:
         return _clean(place, group, elements)
     top, top2, pull, past = rows.most[:, at].max(axis=1).tolist()
     moved, size = rows.sums[:, at].sum(axis=1).tolist()
     found = partial(
         StageCheck, group.path, place.layer, place.stage, top,
         rho2=top2 if 0.0 < top < math.inf else top,
-        rows=len(at),
+        rows=count,
         elements=elements,
         p_value=None if math.isnan(pull) else _p_value(pull, elements),
         gain=(moved, size) if math.isfinite(moved) and math.isfinite(size) else None,
@@ -205,14 +227,14 @@ def _check(place: Place, group: Group, rows: _Rows, at: NDArray[np.intp]) -> Sta
     if top == 0.0:
         return found()
     own = rows.most[0, at]
-    of = int(np.argmax(own if top < math.inf else np.where(own == top, rows.worst[2, at], -1.0)))
-    row = int(at[of])
-    y, v, e, bound = rows.worst[:, row].tolist()
-    within = np.unravel_index(int(rows.index[row]), rows.over.shape[1:])
+    of = int((own if top < math.inf else np.where(own == top, rows.worst[2, at], -1.0)).argmax())
+    y, v, e, bound = rows.worst[:, at][:, of].tolist()
+    head, index = divmod(int(rows.index[at][of]), rows.over.shape[-1] if rows.over.ndim == 3 else 1)
+    within = (head, index) if rows.over.ndim == 3 else (head,)
     worst = Worst(
         position=int(group.positions[of]),
-        head=int(within[0]) if place.by_head else None,
-        index=int(within[-1]) if rows.over.ndim > (2 if place.by_head else 1) else None,
+        head=within[0] if place.by_head else None,
+        index=within[-1] if rows.over.ndim > (2 if place.by_head else 1) else None,
         stored=v,
         reference=y,
         error=e,

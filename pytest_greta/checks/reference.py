@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pytest_greta.backends.base import LayerConfig, Numerics
 from pytest_greta.checks.bounds import ByRows, Float64, Reference, floor, sum_tiers
 from pytest_greta.checks.constants import (
+    BLIND_ANGLE,
     CACHE_SCALE,
     DOT_OPERANDS,
     EXP_LIMIT,
@@ -113,10 +115,12 @@ def linear(
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, out, step):
             block = matrix[start : start + step]
-            np.copyto(wide[: len(block)], block)
-            np.abs(block, out=magnitude[: len(block)])
-            y[:, start : start + step] = rows @ wide[: len(block)].T
-            size32[:, start : start + step] = rows32 @ magnitude[: len(block)].T
+            if len(block) < step:  # the last one
+                wide, magnitude = wide[: len(block)], magnitude[: len(block)]
+            np.copyto(wide, block)
+            np.abs(block, out=magnitude)
+            np.matmul(rows, wide.T, out=y[:, start : start + step])
+            np.matmul(rows32, magnitude.T, out=size32[:, start : start + step])
     size = size32.astype(np.float64) * (1.0 + (n + 3) * U)
     if not np.isfinite(size).all():  # beyond float32, or an input that is not finite
         size = np.abs(rows) @ np.abs(matrix.astype(np.float64)).T
@@ -246,8 +250,24 @@ class Angles:
     sin: Float64
     bound: Float64
 
-    def rows(self, at: slice) -> Angles:
-        return Angles(self.cos[at], self.sin[at], self.bound[at])
+    @cached_property
+    def blind(self) -> NDArray[np.bool_]:
+        """[R]: where the bound excuses any rotation."""
+        return np.asarray((self.bound > BLIND_ANGLE).any(axis=-1))
+
+
+@dataclass(frozen=True)
+class Turning:
+    """``Angles`` as factors of a head's own element and of the other one of its pair, all [R, rotary_dim]: y = own *
+    ``own`` + other * ``other``, and the same of the magnitudes for the bound. Layers of one base share them."""
+
+    own: Float64
+    other: Float64
+    own_bound: Float64
+    other_bound: Float64
+
+    def rows(self, at: slice) -> Turning:
+        return Turning(self.own[at], self.other[at], self.own_bound[at], self.other_bound[at])
 
 
 def rope_angles(positions: NDArray[np.int64], layer: LayerConfig, head_dim: int, numerics: Numerics) -> Angles:
@@ -268,29 +288,44 @@ def rope_angles(positions: NDArray[np.int64], layer: LayerConfig, head_dim: int,
 
 def rope(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics) -> Reference:
     """x [R, heads, head_dim] turned by ``angles``; what lies beyond rotary_dim passes unchanged, with a bound of 0."""
-    rotary = 2 * angles.cos.shape[-1]
-    if layer.rope_style == "interleaved":
-        first, second = slice(0, rotary, 2), slice(1, rotary, 2)
-    else:
-        first, second = slice(0, rotary // 2), slice(rotary // 2, rotary)
+    return _turned(x, turning(angles, layer, act, numerics), layer, numerics)
 
-    def pairs(of_first: Array, of_second: Array) -> Float64:
-        """[R, .., rotary / 2] twice -> [R, .., rotary], each where its half of the pairs lies."""
-        both = np.empty((*of_first.shape[:-1], rotary))
-        both[..., first], both[..., second] = of_first, of_second
-        return both
 
-    own = x[..., :rotary].astype(np.float64)
-    other = pairs(own[..., second], own[..., first])
-    cos, sin = angles.cos[:, None], angles.sin[:, None]
-    y = other * pairs(-sin, sin)
-    y += own * pairs(cos, cos)
-
+def turning(angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics) -> Turning:
+    """The factors of ``rope`` for every row."""
     relative = ROPE_PRODUCT * U + (ROPE_CAST * act.u if numerics.rope_dtype == "act" else 0.0)
-    cos, sin = (relative * np.abs(table) + angles.bound[:, None] for table in (cos, sin))
+    cos, sin = (relative * np.abs(table) + angles.bound for table in (angles.cos, angles.sin))
+    both = [(angles.cos, angles.cos), (-angles.sin, angles.sin), (cos, cos), (sin, sin)]
+    return Turning(*(_pairs(first, second, layer) for first, second in both))
+
+
+def _halves(rotary: int, layer: LayerConfig) -> tuple[slice, slice]:
+    """Where the first and the second element of each pair lie."""
+    if layer.rope_style == "interleaved":
+        return slice(0, rotary, 2), slice(1, rotary, 2)
+    return slice(0, rotary // 2), slice(rotary // 2, rotary)
+
+
+def _pairs(of_first: Array, of_second: Array, layer: LayerConfig) -> Float64:
+    """[R, .., rotary / 2] twice -> [R, .., rotary], each where its half of the pairs lies."""
+    rotary = 2 * of_first.shape[-1]
+    first, second = _halves(rotary, layer)
+    both = np.empty((*of_first.shape[:-1], rotary))
+    both[..., first], both[..., second] = of_first, of_second
+    return both
+
+
+def _turned(x: Array, by: Turning, layer: LayerConfig, numerics: Numerics) -> Reference:
+    rotary = by.own.shape[-1]
+    first, second = _halves(rotary, layer)
+    own = x[..., :rotary].astype(np.float64)
+    other = _pairs(own[..., second], own[..., first], layer)
+    y = other * by.other[:, None]
+    part = own * by.own[:, None]
+    y += part
     bound, other = np.abs(own, out=own), np.abs(other, out=other)
-    bound *= pairs(cos, cos)
-    other *= pairs(sin, sin)
+    bound *= by.own_bound[:, None]
+    other *= by.other_bound[:, None]
     bound += other
     bound += floor(numerics)
     if rotary < x.shape[-1]:
@@ -299,9 +334,9 @@ def rope(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Num
     return Reference(y, bound)
 
 
-def rope_by_rows(x: Array, angles: Angles, layer: LayerConfig, act: DType, numerics: Numerics) -> ByRows:
+def rope_by_rows(x: Array, by: Turning, layer: LayerConfig, numerics: Numerics) -> ByRows:
     """``rope``, of which every row of a prompt is checked."""
-    return ByRows(x.shape, lambda at: rope(x[at], angles.rows(at), layer, act, numerics))
+    return ByRows(x.shape, lambda at: _turned(x[at], by.rows(at), layer, numerics))
 
 
 def cache(row: Array, scales: tuple[float, ...] | None, numerics: Numerics) -> Reference:

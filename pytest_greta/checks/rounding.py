@@ -23,9 +23,8 @@ _EXPONENT = np.int64(0x7FF0000000000000)
 def _power(value: Float64, dtype: DType, out: Float64 | None = None) -> Float64:
     """2^floor(log2 |x|), clamped to the smallest normal of ``dtype``."""
     power = np.empty(value.shape) if out is None else out
-    bits = power.view(np.int64)
-    np.bitwise_and(value.view(np.int64), _EXPONENT, out=bits)
-    np.maximum(bits, np.float64(dtype.smallest_normal).view(np.int64), out=bits)
+    np.bitwise_and(value.view(np.int64), _EXPONENT, out=power.view(np.int64))
+    np.maximum(power, dtype.smallest_normal, out=power)
     return power
 
 
@@ -85,14 +84,14 @@ def preimage(stored: Array, dtype: DType) -> tuple[Float64, Float64]:
 
 
 def error(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Bool | None]:
-    """``distance`` without the differences."""
+    """``distance`` without the differences, and 0 within the preimage."""
     with np.errstate(invalid="ignore", over="ignore"):
         e, _, beyond = distance(y, stored, dtype)
-    return e, beyond
+    return np.maximum(e, 0.0, out=e), beyond
 
 
 def distance(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Float64, Bool | None]:
-    """Of the reference ``y`` from the preimage of each stored value v: e = max(0, lo - y, y - hi).
+    """Of the reference ``y`` from the preimage of each stored value v: e = max(lo - y, y - hi), 0 or less within it.
 
     Returns (e, v - y, beyond). ``beyond`` marks the stored values that are not finite, None where all are. An inf
     stands for all that overflows on its side, and so does the NaN of an fp8 type on both: e is the distance to the
@@ -102,19 +101,19 @@ def distance(y: Float64, stored: Array, dtype: DType) -> tuple[Float64, Float64,
     stored = np.ascontiguousarray(stored)
     half = stored.astype(np.float64)
     apart = half - y
-    e = np.abs(apart)
+    e = np.abs(apart, order="C")
     _half_ulp(half, dtype, out=half)  # in place: the fewer arrays, the more of them stay in a second-level cache
     e -= half
     word: Any = np.dtype(f"u{dtype.itemsize}")
-    at_power = (stored.view(word) & word.type((1 << (dtype.p - 1)) - 1)) == 0
-    if at_power.any():  # the preimage is narrower toward zero
-        value = stored[at_power].astype(np.float64)
-        narrow = (np.abs(value) > dtype.smallest_normal) & (apart[at_power] * value > 0.0)
-        e[at_power] += np.where(narrow, 0.5 * half[at_power], 0.0)
+    at_power = np.flatnonzero((stored.view(word) & word.type((1 << (dtype.p - 1)) - 1)) == 0)
+    if len(at_power):  # the preimage is narrower toward zero
+        value = stored.take(at_power).astype(np.float64)
+        narrow = (np.abs(value) > dtype.smallest_normal) & (apart.take(at_power) * value > 0.0)
+        at_power = at_power[narrow]
+        e.reshape(-1)[at_power] += 0.5 * half.take(at_power)
     if not dtype.has_inf:  # open-ended at saturation
         value = stored.astype(np.float64)
         e[(np.abs(value) == dtype.max) & (apart * value < 0.0)] = 0.0
-    np.maximum(e, 0.0, out=e)
     if np.isfinite(e.max(initial=0.0)):  # where y or v is not, e is not
         return e, apart, None
     e, beyond = _not_finite(e, y, stored.astype(np.float64), dtype)

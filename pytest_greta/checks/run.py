@@ -14,8 +14,8 @@ from pytest_greta.backends.base import LayerConfig, Numerics
 from pytest_greta.checks import reference as ref
 from pytest_greta.checks.attending import Attending
 from pytest_greta.checks.bounds import Reference
-from pytest_greta.checks.constants import BLIND_ANGLE, EPSILONS
-from pytest_greta.checks.judge import Group, judge_bytes, merge
+from pytest_greta.checks.constants import EPSILONS
+from pytest_greta.checks.judge import Group, judge_bytes, judge_equal, merge
 from pytest_greta.checks.places import Places
 from pytest_greta.checks.price import Weighing
 from pytest_greta.checks.result import Price, Sees, StageCheck
@@ -90,7 +90,7 @@ class _Walk:
         self.act = DTYPES[trace.act_dtype]
         self.numerics = {p: numerics.get(p, numerics.get(phase_of(p), Numerics())) for p in PATHS}
         self.model_numerics = model_numerics
-        self._angles: dict[Any, ref.Angles] = {}
+        self._angles: dict[Any, tuple[ref.Angles, ref.Turning]] = {}
         self._layer = MODEL
         self.weighing = Weighing(trace.layers, source.config)
         self.places = Places.of_trace(trace, source.config.n_kv_heads, self.numerics, self.weighing)
@@ -268,27 +268,29 @@ class _Walk:
                 checks += judge_bytes(x, rows.stored, rows.groups, self.places.of(spec, rows.stored))
                 continue
             positions = np.concatenate([self.view.rope_positions(path, kept) for path, kept in rows.rows])
-            angles = self._angles_of(positions, layer, x.shape[-1], numerics)
-            reference = ref.rope_by_rows(x, angles, layer, self.act, numerics)
+            angles, turning = self._angles_of(positions, layer, x.shape[-1], numerics)
+            reference = ref.rope_by_rows(x, turning, layer, numerics)
             judged = self.places.judge(spec, reference, rows.stored, rows.groups)
             make = partial(ref.rope, x, angles, layer, self.act)
             self.weighing.price(spec, [f.path for f in found], numerics, make, rows.stored)
-            blind = positions[(angles.bound > BLIND_ANGLE).any(axis=-1)]
-            if len(blind):
-                note = f"no power from position {blind.min()} on: the float32 angle itself is off by a radian there"
+            if angles.blind.any():
+                first = positions[angles.blind].min()
+                note = f"no power from position {first} on: the float32 angle itself is off by a radian there"
                 judged = [replace(c, note=note) for c in judged]
             checks += judged
         return checks
 
     def _angles_of(
         self, positions: NDArray[np.int64], layer: LayerConfig, head_dim: int, numerics: Numerics
-    ) -> ref.Angles:
-        """Layers of one base share their tables."""
+    ) -> tuple[ref.Angles, ref.Turning]:
+        """Layers of one base and one style share their tables, as q and k do."""
         key = (
-            positions.tobytes(), layer.rope_base, layer.rotary_dim, layer.rope_factors, head_dim, numerics.angle
+            positions.tobytes(), layer.rope_base, layer.rotary_dim, layer.rope_factors, layer.rope_style, head_dim,
+            numerics.angle, numerics.rope_dtype,
         )  # fmt: skip
         if key not in self._angles:
-            self._angles[key] = ref.rope_angles(positions, layer, head_dim, numerics)
+            angles = ref.rope_angles(positions, layer, head_dim, numerics)
+            self._angles[key] = angles, ref.turning(angles, layer, self.act, numerics)
         return self._angles[key]
 
     # -- cache ---------------------------------------------------------------------------------------------------
@@ -302,7 +304,7 @@ class _Walk:
                 # nothing was converted: no error; a reference is wanted where the declarations are weighed
                 exact = scales is None and spec.layer not in self.weighing.layers
                 if exact and is_same(rows.inputs[0], rows.stored):
-                    judged = judge_bytes(rows.inputs[0], rows.stored, rows.groups, self.places.of(spec, rows.stored))
+                    judged = judge_equal(rows.stored, rows.groups, self.places.of(spec, rows.stored))
                 else:
                     reference = ref.cache(rows.inputs[0], scales, numerics)
                     judged = self.places.judge(spec, reference, rows.stored, rows.groups)

@@ -38,7 +38,7 @@ class Spread:
 
 
 def spread_of(sm: Softmax, heads: int) -> Spread:
-    count = sm.visible.sum(axis=-1)
+    count = sm.n if sm.sink is None else sm.n - 1
     hidden = sm.visible.shape[-1] - count
     some = count > 0
 
@@ -54,7 +54,8 @@ def spread_of(sm: Softmax, heads: int) -> Spread:
         seen.max(axis=-1, initial=-np.inf),
         sm.s.sum(axis=-1) - hidden * sm.m[..., 0],
     )
-    least = np.where(sm.visible, sm.p, np.inf).min(axis=-1, initial=np.inf)
+    shown = np.where(sm.visible, sm.p, np.inf) if hidden.any() else sm.p
+    least = shown.min(axis=-1, initial=np.inf)
     probs = of(least, sm.p.max(axis=-1, initial=-np.inf), sm.p.sum(axis=-1))
     return Spread(scores, probs, by_row(count, heads).sum(axis=-1))
 

@@ -86,7 +86,7 @@ class View:
             present = [t for t in taps if t is not None]
             rows = out.positions
             for tap in present:
-                if not np.array_equal(tap.positions, rows):
+                if tap.positions is not rows and not np.array_equal(tap.positions, rows):
                     rows = np.intersect1d(rows, tap.positions, assume_unique=True)
             if len(rows) == 0:
                 self.report(path, spec, "no row in common with its inputs")

@@ -118,7 +118,11 @@ class Tracer:
 
 
 def _joined(found: _Parts) -> dict[Key, Tap]:
-    return {
-        key: Tap(np.concatenate([rows for rows, _ in parts]), np.concatenate([values for _, values in parts]))
-        for key, parts in found.items()
-    }
+    """Stages of which the same rows were kept share one array of positions: readers tell so at a glance."""
+    known: dict[bytes, NDArray[np.int64]] = {}
+    joined = {}
+    for key, parts in found.items():
+        rows = np.concatenate([rows for rows, _ in parts])
+        values = np.concatenate([values for _, values in parts])
+        joined[key] = Tap(known.setdefault(rows.tobytes(), rows), values)
+    return joined

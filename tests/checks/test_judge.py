@@ -30,3 +30,22 @@ def test_the_worst_of_each_part_counts():
     for parts in ([suspect, definite], [definite, suspect]):
         both = merge(parts)
         assert (both.rho, both.rho2, both.grade, both.overflow, both.elements) == (9.0, 3.0, "definite", True, 8)
+
+
+def test_a_group_has_its_own_rows_wherever_they_are():
+    """Rows 0 and 2 of prefix are those of full, row 1 is its own and stands behind them: the only one that is wrong."""
+    y = np.ones((4, 2))
+    stored = np.array([[1, 1], [1, 1], [1, 1], [1, 2]], np.float32)
+    positions = np.array([4, 5, 6])
+    groups = [Group("full", positions, np.array([0, 1, 2])), Group("prefix", positions, np.array([0, 3, 2]))]
+    full, prefix = judge(Reference(y, np.full_like(y, 0.25)), stored, groups, Place(1, "o_proj"))
+    assert (full.rho, full.positions) == (0.0, ())
+    assert prefix.rho == pytest.approx(4, rel=1e-6)
+    assert (prefix.positions, prefix.worst.position, prefix.worst.index) == ((5,), 5, 1)
+
+
+def test_an_element_within_its_rounding_has_no_error_at_all():
+    """Not one below 0 either, which the largest of a row would hide beside another's."""
+    y = np.array([[1.0 + 2.0**-26, 2.0]])
+    (check,) = judge(Reference(y, np.full_like(y, 1e-9)), np.array([[1.0, 2.0]], np.float32), *HERE)
+    assert (check.rho, check.rho2, check.worst) == (0.0, 0.0, None)
