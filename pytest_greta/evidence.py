@@ -99,6 +99,8 @@ def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
         yield {"way": "chunks", "count": len(prefill), "sizes": prefill}
     if made.get("reused"):
         yield {"way": "reuse", "rows": made["reused"], "rolled_back": made["rolled_back"]}
+    if kept := trace.facts.get("cache"):
+        yield {"way": f"cache_{kept['scheme']}", **kept}
     if made.get("left_pad"):
         yield {"way": "left_pad", "rows": made["left_pad"]}
     if made.get("companions"):

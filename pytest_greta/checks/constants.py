@@ -72,6 +72,16 @@ BLIND_ANGLE = 1.0
 CACHE_SCALE = 2.0
 """row / scale: the reciprocal and the product. With a scale of 1 nothing is rounded and the bound is 0."""
 
+GROUP_STEP = 2.0
+"""The step of a group: the range's difference and its quotient, in the type that the cache computes in."""
+
+GROUP_ROUNDINGS = 4.0
+"""A row kept in steps of its group, relative to the larger of range and magnitude: x - min, the quotient, the product,
+and what these together cut off at the last step."""
+
+FP8_SCALED = 4.0
+"""A row kept in fp8 at one scale: the scale itself, the quotient and the product, rounded up from 3."""
+
 SWIGLU = (2.0, 8.0)
 """(a, b) of u (a |gate| + b): exp(-gate) carries its argument's relative error, b for the other operations."""
 

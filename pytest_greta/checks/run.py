@@ -18,6 +18,7 @@ from pytest_greta.checks.constants import EPSILONS
 from pytest_greta.checks.judge import Group, judge_bytes, judge_equal, merge
 from pytest_greta.checks.places import Places
 from pytest_greta.checks.price import Weighing
+from pytest_greta.checks.quantised import may_differ
 from pytest_greta.checks.result import Price, Sees, StageCheck
 from pytest_greta.checks.rounding import is_same, round_to
 from pytest_greta.checks.stack import concatenated, stack
@@ -145,10 +146,11 @@ class _Walk:
         ]
 
     def _cache_read(self, spec: StageSpec) -> list[StageCheck]:
-        """Rows read, before attend and after the phase, against the rows as they were written."""
+        """Rows read, before attend and after the phase, against the rows as they were written: the same bytes, or, of a
+        cache that keeps them in fewer bits, no farther than that."""
         checks = []
         for path in RUNS:
-            cache = self.view.cache(path, spec.layer)
+            cache = self.view.written(path, spec.layer)
             parts = []
             for part in READS:
                 tap = self.view.tap(path, spec.layer, "kv_read", part)
@@ -161,7 +163,13 @@ class _Walk:
                     positions, values = positions[inside], values[inside]
                 own = written if len(positions) == len(written) else written[positions - cache.first]
                 group = Group(path, positions)
-                parts += [_named(c, part) for c in judge_bytes(own, values, [group], self.places.of(spec, values))]
+                if self.view.quantised:
+                    may = may_differ(written, self.view.first_call(path), self.view.quantised, self.act)
+                    reference = Reference(own.astype(np.float64), may[positions - cache.first])
+                    judged = self.places.judge(spec, reference, values, [group])
+                else:
+                    judged = judge_bytes(own, values, [group], self.places.of(spec, values))
+                parts += [_named(c, part) for c in judged]
             if parts:
                 checks.append(merge(parts))
         return checks

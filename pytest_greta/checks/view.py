@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +128,21 @@ class View:
             self._caches[key] = self._cache(path, layer)
         return self._caches[key]
 
+    def written(self, path: str, layer: int) -> Cache | None:
+        """The same rows as they were written, where they are kept rounded (``quantised.py``)."""
+        return self._written(path, layer) if self.quantised else self.cache(path, layer)
+
+    @property
+    def quantised(self) -> Mapping[str, Any]:
+        """How the cache keeps rows in fewer bits; empty: it does not."""
+        facts: Mapping[str, Any] = self.trace.facts.get("cache", {})
+        return facts
+
+    def first_call(self, path: str) -> int:
+        """Rows that the first call of a path's cache wrote."""
+        segments = self.trace.paths[{"decode": "prefix", "aligned": "full"}.get(path, path)].segments
+        return int(segments[0][2])
+
     def other_cache(self, path: str, layer: int) -> Cache | None:
         """The same of a layer that is not being judged: not kept."""
         return self._caches.get((path, layer)) or self._cache(path, layer)
@@ -159,6 +175,16 @@ class View:
         self._caches.clear()
 
     def _cache(self, path: str, layer: int) -> Cache | None:
+        if path == "decode" and self.quantised:
+            return self._given(path, layer)
+        return self._written(path, layer)
+
+    def _given(self, path: str, layer: int) -> Cache | None:
+        """What attention was handed, in place of what was written."""
+        k, v = (self.tap(path, layer, "kv_read", part) for part in ("k", "v"))
+        return None if k is None or v is None else Cache(int(k.positions[0]), k.values, v.values)
+
+    def _written(self, path: str, layer: int) -> Cache | None:
         sources = {"decode": ("prefix", "decode"), "aligned": ("full",)}.get(path, (path,))
         rows: list[NDArray[np.int64]] = []
         parts: dict[str, list[Array]] = {"k": [], "v": []}

@@ -218,6 +218,8 @@ CATALOGUE: dict[str, str] = {
         "the first {rows} rows come from an earlier request, after which {rolled_back} other tokens were decoded and "
         "trimmed"
     ),
+    "way.cache_groups": "cache {name}: rows in {bits} bits, groups of {group} elements; read within half a step",
+    "way.cache_fp8": "cache {name}: rows in e4m3 at one scale, which the prefill sets; read within its rounding",
     "way.left_pad": "{rows} pad rows stand before the prompt",
     "way.batch": "companions in the batch: {count}, of {rows} rows in the end",
     "way.decode": "{count} calls ran in decode: {sizes} rows",

@@ -229,6 +229,10 @@ CATALOGUE: dict[str, str] = {
         "las primeras {rows} filas vienen de un pedido anterior, tras el cual se decodificaron y recortaron otros"
         " {rolled_back} tokens"
     ),
+    "way.cache_groups": (
+        "caché {name}: filas en {bits} bits, grupos de {group} elementos; se leen a menos de medio paso"
+    ),
+    "way.cache_fp8": ("caché {name}: filas en e4m3 con una escala, que fija el prefill; se leen dentro de su redondeo"),
     "way.left_pad": "hay {rows} filas de relleno antes del prompt",
     "way.batch": "acompañantes en el lote: {count}, con {rows} filas al final",
     "way.decode": "en decode se ejecutaron {count} llamadas: {sizes} filas",
