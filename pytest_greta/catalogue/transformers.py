@@ -24,10 +24,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path}: transformers cannot read this GGUF: {error}",
         "{path}: transformers no puede leer este GGUF: {error}",
     ),
-    "hf.gguf_norms": (
-        "model {model!r}: a GGUF of {arch} stores its norms unlike transformers; its weights cannot be compared",
-        "modelo {model!r}: un GGUF de {arch} guarda sus normas de otro modo que transformers; no se pueden comparar",
-    ),
     "hf.mend.saved": (
         "expected a folder as save_pretrained writes it",
         "se esperaba una carpeta como la escribe save_pretrained",

@@ -98,12 +98,14 @@ def _load_gguf(name: str, path: Path) -> ModelSource:
     except (OSError, ValueError) as error:
         raise ModelError("io", text("hf.gguf", path=path, error=_first_line(error)), text("hf.mend.saved")) from None
     family = family_of(config, name)
-    if family.one_plus_weight:
-        raise ModelError("arch", text("hf.gguf_norms", model=name, arch=config.model_type), text("hf.mend.saved"))
     read, names = gguf_reader(source, family, parameters(config, family, DTYPES["f32"], name))
 
     def module(act: str) -> Any:
-        return AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch_type(act), **file).eval()
+        try:
+            return AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch_type(act), **file).eval()
+        except (OSError, ValueError, RuntimeError) as error:  # a tensor that does not fit among them
+            message = text("hf.gguf", path=path, error=_first_line(error))
+            raise ModelError("io", message, text("hf.mend.saved")) from None
 
     given = _Given(
         name=name,

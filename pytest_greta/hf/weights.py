@@ -71,8 +71,8 @@ def module_reader(module: Any) -> tuple[Read, frozenset[str]]:
 def gguf_reader(source: ModelSource, family: Family, config: ModelConfig) -> tuple[Read, frozenset[str]]:
     """The same of a GGUF by our own reader, under the names that transformers gives its tensors.
 
-    llama.cpp's converter permutes the rows of a llama's q and k, so that neighbours are rotated; transformers undoes
-    that when it loads the file.
+    llama.cpp's converter permutes the rows of a llama's q and k, so that neighbours are rotated, and stores Gemma's
+    norms as 1 + weight; transformers undoes both when it loads the file.
     """
     tied = source.weights["lm_head"] is source.weights["embed"]
     names = _names(family, config, frozenset(() if tied else ("lm_head.weight",)))
@@ -86,6 +86,8 @@ def gguf_reader(source: ModelSource, family: Family, config: ModelConfig) -> tup
         if interleaved and kind in ("q", "k"):
             heads = config.n_heads if kind == "q" else config.n_kv_heads
             values = values.reshape(heads, -1, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+        if family.one_plus_weight and kind in NORMS:
+            values = values - np.float32(1.0)
         return values
 
     return read, frozenset(ours)

@@ -151,6 +151,7 @@ def write(model: Any, family: str, path: Path) -> None:
             tensors[name] = halves.swapaxes(1, 2).reshape(value.shape)
     writer = gguf.GGUFWriter(path, made.arch)
     fields = {
+        "vocab_size": VOCAB,
         "block_count": made.layers,
         "context_length": CONTEXT,
         "embedding_length": WIDTH,

@@ -35,6 +35,18 @@ def test_logits_are_those_of_transformers(tmp_path: Path, family: str) -> None:
     assert np.abs(expected[LONG - 1] - expected[5]).max() > 1e-2 * size
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gemma3"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_a_probe_of_a_gemma_by_its_own_forward_pass_passes(tmp_path: Path, family: str, dtype: str) -> None:
+    """transformers takes the 1 off the norms as they are stored, and so must the weights that it is held to."""
+    hf_gguf = pytest.importorskip("hf_gguf")
+    pytest.importorskip("accelerate", reason="pip install accelerate")
+    hf_gguf.write(hf_gguf.make(family), family, tmp_path / "m.gguf")
+    ids = np.random.default_rng(5).integers(hf_gguf.VOCAB, size=LONG).tolist()
+    run = greta.probe(f"transformers:{tmp_path / 'm.gguf'}", ids, dtype=dtype)
+    assert run.verdict.status == "PASS", run.verdict.first_failure
+
+
 @pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3", "gemma2", "gemma3"])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_a_probe_of_it_passes(tmp_path: Path, family: str, dtype: str) -> None:
