@@ -96,6 +96,36 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the rows of a {kind} cannot be read back as they were written",
         "las filas de un {kind} no se pueden releer como se escribieron",
     ),
+    "hf.cache_package": (
+        "cache {name!r} needs the package {package!r}, which is not installed",
+        "la caché {name!r} necesita el paquete {package!r}, que no está instalado",
+    ),
+    "hf.cache_refuses": (
+        "transformers makes no cache {name!r} for this model: {error}",
+        "transformers no crea una caché {name!r} para este modelo: {error}",
+    ),
+    "hf.cache_chunk": (
+        "cache {name!r} hands a later chunk the rows of earlier ones rounded; probe it with the prompt in one piece",
+        "la caché {name!r} entrega redondeadas a un fragmento posterior las filas de los anteriores; sondéela con el "
+        "prompt entero",
+    ),
+    "hf.cache_axis": (
+        "cache {name!r}: axis_key {key} and axis_value {value}; its groups are known for axis 0 alone",
+        "caché {name!r}: axis_key {key} y axis_value {value}; solo se conocen sus grupos para el eje 0",
+    ),
+    "hf.cache_groups": (
+        "cache {name!r}: groups of {group} elements do not fill rows of {row}; give another q_group_size",
+        "caché {name!r}: los grupos de {group} elementos no llenan filas de {row}; indique otro q_group_size",
+    ),
+    "hf.cache_anew": (
+        "cache {name!r} rounds all rows anew once {rows} more were kept aside, and {later} are decoded; decode fewer",
+        "la caché {name!r} vuelve a redondear todas las filas cuando apartó {rows} más, y se decodifican {later}; "
+        "decodifique menos",
+    ),
+    "hf.attention_needs": (
+        "attention {name!r} needs {needs} and is not traced by this version; those that are: {names}",
+        "la atención {name!r} necesita {needs} y esta versión no la traza; las que sí: {names}",
+    ),
     "hf.no_cache": (
         "model {model!r} is not one of transformers: it takes no cache",
         "el modelo {model!r} no es de transformers: no acepta una caché",

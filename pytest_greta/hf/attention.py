@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 IMPLEMENTATIONS = ("eager", "sdpa")
-"""Those that can be watched; the others (FlashAttention, flex) want a GPU or packages that we have not run with."""
+"""Those that can be watched."""
+NEEDED: Mapping[str, str] = {
+    "flash_attention_2": "flash-attn + GPU",
+    "flash_attention_3": "flash-attn-3 + GPU",
+    "flex_attention": "torch.compile (g++)",
+}
+"""What the others would want, packages by their names."""
 _PREFIX = "greta_"
 
 Inner = Callable[..., tuple[Any, Any]]

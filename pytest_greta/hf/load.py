@@ -19,7 +19,7 @@ from pytest_greta.engine.spec import ModelSource, Tokenizer, decoder_stages
 from pytest_greta.engine.store import ModelError, ModelMissing, known_models, resolve
 from pytest_greta.faults.own_pass import PLANTED, plantable
 from pytest_greta.hf import numerics
-from pytest_greta.hf.attention import IMPLEMENTATIONS
+from pytest_greta.hf.attention import IMPLEMENTATIONS, NEEDED
 from pytest_greta.hf.caches import CACHES, new_cache
 from pytest_greta.hf.families import Family
 from pytest_greta.hf.parameters import family_of, parameters
@@ -238,6 +238,9 @@ def _chosen(given: _Given, spec: Any) -> tuple[str, str]:
     implementation = str(wanted.get("attention", "eager" if capped or own == "eager" else own))
     if implementation not in IMPLEMENTATIONS:
         names = ", ".join(IMPLEMENTATIONS)
+        if implementation in NEEDED:
+            needs = NEEDED[implementation]
+            raise Unsupported("attention", text("hf.attention_needs", name=implementation, needs=needs, names=names))
         raise Unsupported("attention", text("hf.attention", name=implementation, names=names))
     if implementation == "sdpa" and capped:
         raise Unsupported("attention", text("hf.softcap", model=given.name))

@@ -22,7 +22,7 @@ from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.engine.ways import Segment
-from pytest_greta.hf.caches import check_cache
+from pytest_greta.hf.caches import scheme_of
 from pytest_greta.hf.families import Family
 from pytest_greta.hf.plants import Plants
 from pytest_greta.hf.watch import Called, Watch
@@ -67,6 +67,8 @@ def trace(subject: Subject, further: tuple[str, ...], plan: RunPlan) -> Trace:
         "way": {"cut_from": plan.cut_from, "left_pad": 0, "companions": [], "reused": 0, "rolled_back": 0},
         "run_seconds": time.perf_counter() - started,
     }
+    if run.scheme:
+        facts["cache"] = run.scheme
     if plan.inject is not None:
         facts |= {"fault": plan.inject.fault, "fault_fired": plan.inject in run.fired}
     if plan.canary:
@@ -99,6 +101,7 @@ class _Run:
         self.prefix_rows, self.full_rows = checked_rows(plan.n_prefix, plan.steps, plan.seed, (), cuts)
         self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, config.n_layers)
         self.fired: set[Inject] = set()
+        self.scheme: dict[str, Any] = {}
         self._cache: Any = None
         self._kept: dict[int, Called] = {}
         self._full: PathTrace | None = None
@@ -154,8 +157,10 @@ class _Run:
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _new_cache(self) -> Any:
-        cache = self.subject.new_cache(len(self.plan.tokens))
-        check_cache(cache)
+        plan, config = self.plan, self.subject.source.config
+        cache = self.subject.new_cache(len(plan.tokens))
+        chunks = [segment.count for segment in plan.ways.prefill(plan.n_prefix)]
+        self.scheme = scheme_of(cache, config.n_kv_heads * config.head_dim_qk, chunks, plan.steps)
         return cache
 
     def _call(self, path: _Recorded, cache: Any, segment: Segment, keep: bool = False) -> None:
@@ -165,7 +170,8 @@ class _Run:
         rows = np.arange(segment.start, segment.start + segment.count, dtype=np.int64)
         faults = (*self.plan.canary, *([self.plan.inject] if self.plan.inject else []))
         plants = Plants(faults, segment.phase, config, self.fired)
-        watch = Watch(subject.family, config, path.tracer, rows, plants, keep, self._kept if keep else {})
+        kept = self._kept if keep else {}
+        watch = Watch(subject.family, config, path.tracer, rows, plants, bool(self.scheme), keep, kept)
         ids = torch.tensor([[self.plan.tokens[row] for row in rows]])
         with torch.inference_mode(), watch.over(subject.module, cache, subject.implementation):
             given = {self._cache_name: cache, "use_cache": True}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pytest_greta.engine.spec import ModelConfig
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.hf.attention import Inner, watched
-from pytest_greta.hf.caches import rows_of
+from pytest_greta.hf.caches import contents, rows_of
 from pytest_greta.hf.families import Family, Site
 from pytest_greta.hf.plants import Plants
 from pytest_greta.pytorch.arrays import to_numpy
@@ -41,14 +41,16 @@ class Called:
 
 @dataclass
 class Watch:
-    """``rows``: the sequence rows of the call's tokens, ascending and without gaps. ``kept``: attention calls by
-    layer, where ``keep``; ``calls``: how often each layer's attention was called by the model itself."""
+    """``rows``: the sequence rows of the call's tokens, ascending and without gaps. ``quantised``: the cache keeps rows
+    in fewer bits. ``kept``: attention calls by layer, where ``keep``; ``calls``: how often each layer's attention was
+    called by the model itself."""
 
     family: Family
     config: ModelConfig
     tracer: Tracer
     rows: NDArray[np.int64]
     plants: Plants
+    quantised: bool = False
     keep: bool = False
     kept: dict[int, Called] = field(default_factory=dict)
     calls: Counter[int] = field(default_factory=Counter)
@@ -80,8 +82,7 @@ class Watch:
     def after(self, cache: Any) -> None:
         """What the cache holds once the call is through."""
         for layer in sorted(self.tracer.layers - {MODEL}):
-            stored = cache.layers[layer]
-            self._read(layer, stored.keys, stored.values, "_after")
+            self._read(layer, *contents(cache.layers[layer]), "_after")
 
     # -- the attention function ------------------------------------------------------------------------------------
 
@@ -126,12 +127,15 @@ class Watch:
         def watched_update(k: Any, v: Any, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
             k = self.plants.turned(layer_idx, k)
             self._tap(layer_idx, "k_rope", self._by_row(k))
-            keys, values = update(*self.plants.written(layer_idx, k, v), layer_idx, *args, **kwargs)
+            handed = self.plants.written(layer_idx, k, v)
+            keys, values = update(*handed, layer_idx, *args, **kwargs)
             if self.tracer.wants(layer_idx):
                 used, _ = rows_of(keys.shape[2], self.total)
                 new = slice(used.stop - len(self.rows), used.stop)
-                for part, stored in (("k", keys), ("v", values)):
-                    self.tracer.tap(layer_idx, "kv_write", self.rows, self._by_row(stored[:, :, new]), part)
+                # of a cache that rounds them: the rows as they were before, for what it does to them is judged as read
+                back = handed if self.quantised else (keys[:, :, new], values[:, :, new])
+                for part, stored in zip(("k", "v"), back, strict=True):
+                    self.tracer.tap(layer_idx, "kv_write", self.rows, self._by_row(stored), part)
             return keys, values
 
         cache.update = watched_update

@@ -9,7 +9,7 @@ import pytest
 import small_models
 import torch
 import transformers
-from transformers.cache_utils import DynamicSlidingWindowLayer, StaticSlidingWindowLayer
+from transformers.cache_utils import DynamicSlidingWindowLayer, Fp8QuantizedLayer, StaticSlidingWindowLayer
 
 import pytest_greta as greta
 from pytest_greta.backends.base import Unsupported
@@ -124,6 +124,32 @@ class RollsBeforeItIsFull(StaticSlidingWindowLayer):
             self.keys.copy_(self.keys.roll(-1, dims=-2))
             self.values.copy_(self.values.roll(-1, dims=-2))
         return super().update(k, v, *args, **kwargs)
+
+
+class Swaps(Fp8QuantizedLayer):
+    """Gives back row 7 where row 8 was written, in decode."""
+
+    def _dequantize(self, qtensor: Any) -> Any:
+        rows = super()._dequantize(qtensor)
+        rows[:, :, 8] = rows[:, :, 7]
+        return rows
+
+
+class LosesAStep(Fp8QuantizedLayer):
+    """Keeps one bit of the mantissa less."""
+
+    def _quantize(self, tensor: Any, scale: Any = None) -> Any:
+        kept, scale = super()._quantize(tensor, scale)
+        return kept.float().to(torch.float8_e5m2).to(self.fp8_dtype), scale
+
+
+@pytest.mark.parametrize("layer", [Swaps, LosesAStep])
+def test_a_quantised_cache_that_keeps_a_row_wrong(layer: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformers.cache_utils, "Fp8QuantizedLayer", layer)
+    run = greta.probe(small_models.make("llama"), IDS, backend={"cache": "fp8"})
+    status, number, stage, _ = found(run)
+    assert (status, number, stage) == ("KV_MISMATCH", 0, "kv_read")
+    assert run.verdict.scenario == "REAL_MISMATCH"
 
 
 def test_a_cache_that_rolls_one_step_early() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -171,8 +172,10 @@ def test_messages() -> None:
         greta.load_model(transformers.AutoModelForMaskedLM.from_config(bert).eval())
     with pytest.raises(Unsupported, match="loaded in f32, not in bf16"):
         greta.probe(model, IDS, dtype="bf16")
-    with pytest.raises(Unsupported, match="attention 'flash_attention_2' of transformers cannot be traced"):
+    with pytest.raises(Unsupported, match="attention 'flash_attention_2' needs flash-attn"):
         greta.probe(model, IDS, backend={"attention": "flash_attention_2"})
+    with pytest.raises(Unsupported, match="attention 'paged' of transformers cannot be traced"):
+        greta.probe(model, IDS, backend={"attention": "paged"})
     with pytest.raises(Unsupported, match="page_size cannot be asked"):
         greta.probe(model, IDS, page_size=16)
     with pytest.raises(ModelMissing, match="no folder '/nowhere'"):
@@ -187,6 +190,43 @@ def test_an_unknown_cache() -> None:
 
     with pytest.raises(Unsupported, match="Foreign cannot be read back"):
         greta.probe(greta.load_model(small_models.make("llama"), cache=Foreign), IDS)
+
+
+QUANTISED = [
+    pytest.param("quanto", marks=pytest.mark.skipif(not importlib.util.find_spec("optimum"), reason="optimum-quanto")),
+    "fp8",
+]
+
+
+@pytest.mark.parametrize("cache", QUANTISED)
+@pytest.mark.parametrize(("family", "dtype"), [("llama", "f32"), ("qwen3", "bf16"), ("gpt2", "f16")])
+def test_a_quantised_cache(tmp_path: Path, family: str, dtype: str, cache: str) -> None:
+    """The rows that decode is given are within what the cache does to them; attention is judged from those rows."""
+    own = {} if family == "gpt2" else {"head_dim": 32}
+    name = small_models.save(small_models.make(family, **own), tmp_path)
+    settings = RunSettings(canary="on")
+    run = greta.probe(name, IDS, dtype=dtype, steps=3, backend={"cache": cache}, settings=settings)
+    assert (run.verdict.status, run.verdict.finding) == ("PASS", "NONE"), run.verdict.first_failure
+    assert {c.outcome for c in run.verdict.evidence.canaries} <= {"found", "skipped"}
+    (way,) = (way for way in run.verdict.evidence.ways if way["way"].startswith("cache"))
+    assert way["name"] == cache
+    read = [check.rho for check in run.result.stages if check.stage == "kv_read"]
+    assert 0.3 < max(read) <= 1.0, "rounded, and no farther than that"
+
+
+def test_what_a_quantised_cache_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, mistral = small_models.make("llama"), small_models.make("mistral")
+    with pytest.raises(Unsupported, match="a later chunk the rows of earlier ones rounded"):
+        greta.probe(model, IDS, backend={"cache": "fp8"}, chunk=8)
+    with pytest.raises(Unsupported, match="no cache 'fp8' for this model"):
+        greta.probe(mistral, IDS, backend={"cache": "fp8"})
+    with pytest.raises(Unsupported, match="cache 'hqq' cannot be traced; those that can: dynamic, static, quanto, fp8"):
+        greta.probe(model, IDS, backend={"cache": "hqq"})
+    monkeypatch.setitem(sys.modules, "optimum", None)
+    monkeypatch.setattr(transformers.cache_utils, "is_optimum_quanto_available", lambda: False)
+    with pytest.raises(ModelMissing, match="needs the package 'optimum-quanto'") as missing:
+        greta.probe(model, IDS, backend={"cache": "quanto"})
+    assert missing.value.mend == "pip install optimum-quanto"
 
 
 def test_a_pathlib_path(tmp_path: Path) -> None:
