@@ -30,6 +30,11 @@ from pytest_greta.verdict import Canary
 TOKENS = 12
 """Of the canary's prompt: 11 rows in the cache and one decoded. Enough for every fault to move something."""
 
+DRAWS = 5
+"""Prompts, each in the next layer, until a fault of attention shows. One that leaves a key out, or takes another
+head's, changes nothing where no query gives that key any weight, as under logits that are not scaled; a gate that
+cannot fail misses it in every one of them."""
+
 LARGEST_PAGE = 64
 """Rows a page up to which the prompt is made as long as it takes to have two pages."""
 
@@ -131,7 +136,31 @@ def _all(engine: Engine, plan: RunPlan, wrong: frozenset[str]) -> tuple[Canary, 
                     found += _run(engine, plan, wrong, [one])
                 except BackendError as error:
                     found.append(_refused(*one, str(error)))
-    return tuple(found)
+    plantings = {(planting.fault.fault, layer): planting for planted in runs for planting, layer in planted}
+    return tuple(
+        _until_it_shows(engine, plan, wrong, plantings[said.fault, said.layer], said)
+        if said.outcome == "missed" and not said.said
+        else said
+        for said in found
+    )
+
+
+def _until_it_shows(engine: Engine, plan: RunPlan, wrong: frozenset[str], planting: Planting, said: Canary) -> Canary:
+    """A fault that nothing was heard of, in other layers and over other prompts; ``said`` again where none shows it."""
+    if planting.stages != ATTENTION_STAGES:
+        return said
+    model, same_type = engine.source.config, plan.act_dtype == plan.kv_dtype
+    for draw in range(1, DRAWS):
+        layer = (said.layer + draw) % model.n_layers
+        if not planting.fits(model, layer, same_type):
+            continue
+        try:
+            (again,) = _run(engine, plan, wrong, [(planting, layer)], draw)
+        except BackendError:
+            return said
+        if again.outcome == "found":
+            return again
+    return said
 
 
 def _length(engine: Engine, plan: RunPlan) -> int:
@@ -146,12 +175,15 @@ def _refused(planting: Planting, layer: int, why: str) -> Canary:
     return _canary(planting, layer, outcome="skipped", why=why)
 
 
-def _run(engine: Engine, plan: RunPlan, wrong: frozenset[str], planted: Sequence[tuple[Planting, int]]) -> list[Canary]:
+def _run(
+    engine: Engine, plan: RunPlan, wrong: frozenset[str], planted: Sequence[tuple[Planting, int]], draw: int = 0
+) -> list[Canary]:
+    """One run of some faults with their layers. ``draw``: which of the prompts that the seed gives."""
     source = engine.source
     layers = tuple(sorted(layer for _, layer in planted))
     own = replace(
         plan,
-        tokens=source.random_tokens((plan.seed, 4), _length(engine, plan)),
+        tokens=source.random_tokens((plan.seed, 4, *([draw] if draw else [])), _length(engine, plan)),
         steps=1,
         layers=layers,
         context=0,

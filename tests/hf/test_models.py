@@ -109,6 +109,16 @@ def test_gpt2_with_options_of_its_own(tmp_path: Path, own: dict[str, object]) ->
     assert greta.probe(name, IDS).verdict.status == "PASS"
 
 
+def test_a_canary_that_cannot_show_in_one_layer_is_looked_for_in_another(tmp_path: Path) -> None:
+    """Logits that are not scaled leave the newest key of layer 0 without any weight: leaving it out changes nothing."""
+    own = {"n_inner": 96, "tie_word_embeddings": False, "scale_attn_weights": False}
+    name = small_models.save(small_models.make("gpt2", **own), tmp_path)
+    run = greta.probe(name, IDS, settings=RunSettings(canary="on"))
+    assert (run.verdict.status, run.verdict.finding) == ("PASS", "NONE")
+    outcomes = {c.fault: c.outcome for c in run.verdict.evidence.canaries}
+    assert outcomes == {**dict.fromkeys(outcomes, "found"), "rope_pos": "skipped"}
+
+
 def test_the_canary_is_found(tmp_path: Path) -> None:
     name = small_models.save(small_models.make("mistral", num_hidden_layers=6), tmp_path)
     run = greta.probe(name, IDS, backend="sdpa", settings=RunSettings(canary="on"))
