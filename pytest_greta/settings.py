@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_greta import texts
-from pytest_greta.engine.names import split
+from pytest_greta.engine.names import based
 from pytest_greta.options import OPTIONS, Option
 
 if TYPE_CHECKING:
@@ -148,10 +148,9 @@ def _based(folder: Path, option: Option, value: Any) -> Any:
     """A path on the command line is relative to the caller's folder, one in an ini file to that file."""
     if not option.is_path or not value.strip() or "://" in value:
         return value
-    way, path = split(value) if option.name == "model" else ("", value)
-    if option.name == "model" and not path.endswith(".gguf") and not path.startswith((".", "/", "~")):
-        return value  # a plain name
-    return way + str(folder / Path(path).expanduser())  # an absolute path stays as it is
+    if option.name == "model":
+        return based(value, folder)
+    return str(folder / Path(value).expanduser())  # an absolute path stays as it is
 
 
 def _parse(option: Option, raw: str, source: str) -> Any:

@@ -15,9 +15,10 @@ def split(name: str) -> tuple[str, str]:
 
 
 def based(name: str, folder: Path) -> str:
-    """The path of a GGUF is relative to ``folder``; every other name stays as it is."""
+    """The path of a GGUF, and one that begins with ".", "/" or "~", is relative to ``folder``; every other name, such
+    as OWNER/NAME, stays as it is."""
     prefix, said = split(name)
-    if not said.endswith(".gguf") or "://" in said:
+    if "://" in said or not (said.endswith(".gguf") or said.startswith((".", "/", "~"))):
         return name
     return prefix + str(folder / Path(said).expanduser())  # an absolute path stays as it is
 

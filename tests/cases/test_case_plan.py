@@ -99,7 +99,23 @@ class TestPaths:
         (probe,) = expand(case(model="../m/x.gguf"))
         assert probe.settings["model"] == "/somewhere/cases/../m/x.gguf"
 
-    @pytest.mark.parametrize("name", ["/abs/x.gguf", "smollm2-135m", "hf://o/r/f.gguf"])
+    @pytest.mark.parametrize("path", ["m/x.gguf", "./m", "../m"])
+    def test_so_does_one_of_transformers(self, path: str) -> None:
+        (probe,) = expand(case(model=f"transformers:{path}"))
+        assert probe.settings["model"] == f"transformers:{Path('/somewhere/cases') / path}"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "/abs/x.gguf",
+            "transformers:/abs/x.gguf",
+            "transformers:owner/name",
+            "transformers:smollm2-135m",
+            "smollm2-135m",
+            "synthetic:qwen3",
+            "hf://o/r/f.gguf",
+        ],
+    )
     def test_other_models_stay(self, name: str) -> None:
         (probe,) = expand(case(model=name))
         assert probe.settings["model"] == name
