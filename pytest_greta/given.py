@@ -75,6 +75,8 @@ def notes(config: pytest.Config) -> list[str]:
     lines = []
     if settings["trace"] != "off" and settings["artifacts"] is None:
         lines += texts.text("trace_nowhere", source=settings.sources["trace"]).lines(settings["lang"])
+    if settings["library"] is not None and not getattr(config.option, "tx", None):
+        lines += texts.text("library_inside", source=settings.sources["library"]).lines(settings["lang"])
     if config.inipath is None and (moved := _moves_root(config)):
         lines += texts.text("root_moved", root=config.rootpath, option=moved).lines(settings["lang"])
     return [f"greta: {line}" for line in lines]

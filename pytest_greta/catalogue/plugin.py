@@ -61,6 +61,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "INTERRUMPIDO: {count} sondas no se alcanzaron; lo de arriba vale solo para las demás",
     ),
     "so_far": ("results so far:", "resultados hasta ahora:"),
+    "library_inside": (
+        "{source}: a crash of it would end this run, and lose the cases after it; with -n 1 it costs one case",
+        "{source}: si la biblioteca se cae, termina esta corrida y se pierden los casos siguientes; con -n 1, solo uno",
+    ),
     "trace_nowhere": (
         "{source}: no trace is written without a folder; give --greta-artifacts=DIR too",
         "{source}: sin carpeta no se escribe ninguna traza; indique también --greta-artifacts=DIR",

@@ -245,6 +245,16 @@ def test_a_trace_without_a_folder_is_said_to_be_nowhere(project: Project) -> Non
     assert said not in project.run("--greta-trace=stats", "--greta-artifacts=out").outlines
 
 
+def test_a_library_that_could_end_the_run_is_said_to(project: Project) -> None:
+    project.cases(case("ok_1"))
+    said = (
+        "greta: --greta-library: a crash of it would end this run, and lose the cases after it; with -n 1 it costs one"
+    )
+    alone = project.run_apart(f"--greta-library={LIBRARY}")
+    worker = project.run_apart(f"--greta-library={LIBRARY}", "-n", "1")
+    assert [any(line.startswith(said) for line in run.outlines) for run in (alone, worker)] == [True, False]
+
+
 @pytest.mark.skipif(not importlib.metadata.entry_points(group="pytest11", name="greta"), reason="not installed")
 def test_a_path_that_pytest_took_for_one_of_tests(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Plugins are loaded after pytest has chosen its rootdir, so this can only be said."""
