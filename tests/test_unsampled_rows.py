@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,9 +23,9 @@ def wrong_rows(layer: int, phase: str, out: np.ndarray, lse: np.ndarray) -> None
         out[WRONG.start : WRONG.stop, 1] *= np.float32(1.01)
 
 
-def verdict(spoil=wrong_rows):
+def verdict(spoil=wrong_rows, plan=PLAN):
     backend = PlainBackend(spoil)
-    return judge(load_source("synthetic"), PLAN, {"prefill": backend, "decode": backend}, "kv_aligned").verdict
+    return judge(load_source("synthetic"), plan, {"prefill": backend, "decode": backend}, "kv_aligned").verdict
 
 
 def test_three_wrong_rows_of_every_layer_are_found_in_rows_that_were_dealt_to_it():
@@ -37,8 +39,15 @@ def test_three_wrong_rows_of_every_layer_are_found_in_rows_that_were_dealt_to_it
 
 def test_the_rows_of_every_stage_alone_do_not_show_them(monkeypatch: pytest.MonkeyPatch):
     assert not rows.checked_rows(60, 1, 1, [])[0] & set(WRONG)
-    monkeypatch.setattr("pytest_greta.engine.run.dealt_rows", lambda *_: [])
+    monkeypatch.setattr("pytest_greta.engine.run.dealt_rows", lambda *_: {})
     assert verdict().status == "PASS"
+
+
+@pytest.mark.parametrize("layer", [0, 2, 5])
+def test_a_case_of_one_layer_has_all_the_rows_dealt_to_it(layer: int):
+    found = verdict(plan=replace(PLAN, layers=(layer,))).first_failure
+    assert found is not None
+    assert (found.layer, found.positions) == (layer, tuple(WRONG))
 
 
 def test_a_healthy_library_passes_with_all_of_its_rows():

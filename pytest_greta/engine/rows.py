@@ -11,9 +11,9 @@ MOST_BOUNDARIES = 12
 seed."""
 
 DEALT, LEAST_DEALT = 60, 2
-"""Rows of a prefill that the attention of all layers together is looked at in beside those, and the least of one layer:
-a row of a short prompt that no stage is looked at in is so in some layer. Not more, because the checks of a case on 512
-tokens must cost less than a forward: two rows in each of 30 layers add about 1 % to them."""
+"""Rows of a prefill that the attention of all traced layers together is looked at in beside those, and the least of
+one layer: a row of a short prompt that no stage is looked at in is so in some layer. Not more, because the checks of a
+case on 512 tokens must cost less than a forward: two rows in each of 30 layers add about 1 % to them."""
 
 
 def checked_rows(
@@ -38,12 +38,13 @@ def checked_rows(
     return prefix, prefix | set(range(n, n + steps))
 
 
-def dealt_rows(n: int, checked: set[int], seed: int, layers: int) -> list[list[int]]:
-    """Rows of prefill(N) for each of so many layers, none of them in ``checked``: a kernel that is wrong only in rows
-    which no stage is looked at in must not escape in every layer.
+def dealt_rows(n: int, checked: set[int], seed: int, layers: Sequence[int]) -> dict[int, list[int]]:
+    """Rows of prefill(N) for each of ``layers``, those that are traced, none of them in ``checked``: a kernel that
+    is wrong only in rows which no stage is looked at in must not escape in every layer.
 
     Dealt out like cards, in an order drawn from the seed: no row comes twice before each has come once.
     """
     others = np.random.default_rng([seed, 5]).permutation([row for row in range(n) if row not in checked]).tolist()
-    take = min(max(LEAST_DEALT, -(-DEALT // max(layers, 1))), len(others))
-    return [[others[(layer * take + i) % len(others)] for i in range(take)] for layer in range(layers)]
+    take = min(max(LEAST_DEALT, -(-DEALT // max(len(layers), 1))), len(others))
+    hands = enumerate(layers)
+    return {layer: [others[(hand * take + i) % len(others)] for i in range(take)] for hand, layer in hands}

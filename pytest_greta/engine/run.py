@@ -168,7 +168,7 @@ class _Run:
             sorted({*tiles, plan.page_size, *(s.tile for s in plan.schedule.values())}),
             [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]],
         )
-        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, source.config.n_layers)
+        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, self.layers)
         self.pad, self.reused, self.rolled_back = 0, 0, 0
         self.untrimmed: list[int] = []
         """Layers in which a rollback left its rows as they were."""

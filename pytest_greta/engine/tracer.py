@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Tracer:
         layers: Iterable[int],
         rows: Iterable[int],
         further: Iterable[str] = (),
-        dealt: Sequence[Sequence[int]] = (),
+        dealt: Mapping[int, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self.further = tuple(further)
         self.ran: Counter[tuple[str, str]] = Counter()

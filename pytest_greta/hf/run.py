@@ -99,7 +99,7 @@ class _Run:
         self.layers = plan.layers if plan.layers is not None else tuple(range(config.n_layers))
         cuts = [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]]
         self.prefix_rows, self.full_rows = checked_rows(plan.n_prefix, plan.steps, plan.seed, (), cuts)
-        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, config.n_layers)
+        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, self.layers)
         self.fired: set[Inject] = set()
         self.scheme: dict[str, Any] = {}
         self._cache: Any = None

@@ -140,13 +140,13 @@ def test_every_boundary_is_looked_at_where_there_are_few_and_the_seed_draws_wher
 def test_rows_are_dealt_to_the_layers_so_that_each_comes_once_before_one_comes_twice(n, layers):
     checked = checked_rows(n, 1, 1, [64])[0]
     others = set(range(n)) - checked
-    dealt = dealt_rows(n, checked, 1, layers)
-    assert len(dealt) == layers
-    assert {len(rows) for rows in dealt} == {min(len(others), max(LEAST_DEALT, -(-DEALT // layers)))}
-    flat = [row for rows in dealt for row in rows]
+    dealt = dealt_rows(n, checked, 1, range(3, 3 + layers))
+    assert list(dealt) == list(range(3, 3 + layers))
+    assert {len(rows) for rows in dealt.values()} == {min(len(others), max(LEAST_DEALT, -(-DEALT // layers)))}
+    flat = [row for rows in dealt.values() for row in rows]
     assert len(set(flat)) == min(len(flat), len(others))
     assert set(flat) <= others
-    assert len(others) < 60 or dealt != dealt_rows(n, checked, 2, layers)
+    assert len(others) < 60 or dealt != dealt_rows(n, checked, 2, range(3, 3 + layers))
 
 
 def test_a_row_of_the_library_that_is_not_finite_is_kept_whichever_it_is(source):
