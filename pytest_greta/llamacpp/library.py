@@ -103,17 +103,22 @@ class Library:
         return next((line for line in reversed(self.said) if line), "-")
 
 
-@lru_cache(maxsize=1)
 def library(model: str) -> Library:
-    """llama.cpp, loaded once a process. ``model``: what the user asked for, for the message.
+    """llama.cpp. ``model``: what the user asked for, for the message.
 
     Raises ``ModelMissing`` where the package is not installed, or is another release than those that are known.
     """
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise ModelMissing("extra", text("llamacpp.extra", model=model, package=PACKAGE), EXTRA)
+    return _opened(found.submodule_search_locations[0])
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: str) -> Library:
+    """Once a process, whatever the models."""
     release = importlib.metadata.version(PACKAGE)
-    objects = sorted(Path(found.submodule_search_locations[0]).glob("*.so"))
+    objects = sorted(Path(folder).glob("*.so"))
     if release not in RELEASES or not objects:
         known = {"found": release, "known": ", ".join(RELEASES)}
         raise ModelMissing("extra", text("llamacpp.release", package=PACKAGE, **known), EXTRA)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pytest_greta.backends.base import PHASES, BackendError
 from pytest_greta.cases.model import Inject
-from pytest_greta.engine.rows import checked_rows
+from pytest_greta.engine.rows import checked_rows, dealt_rows
 from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
@@ -93,20 +93,21 @@ class _Run:
         self.layers = plan.layers if plan.layers is not None else tuple(range(self.config.n_layers))
         cuts = [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]]
         self.prefix_rows, self.full_rows = checked_rows(plan.n_prefix, plan.steps, plan.seed, (UBATCH,), cuts)
+        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, self.layers)
         self.fired: set[Inject] = set()
         self.llama = library(subject.source.name)
         self.model = loaded(subject.path, subject.source.name)
         self._watch: Watch | None = None
 
     def full(self) -> PathTrace:
-        path = _Recorded("full", Tracer(self.layers, self.full_rows))
+        path = _Recorded("full", Tracer(self.layers, self.full_rows, (), self.dealt))
         self._call(path, self._context(), Segment("prefill", 0, len(self.plan.tokens)))
         return path.trace(self.plan, self.subject.attention)
 
     def prefix_and_decode(self) -> dict[str, PathTrace]:
         """The decode run goes on with the prefix run's cache."""
         n, steps, context = self.plan.n_prefix, self.plan.steps, self._context()
-        prefix = _Recorded("prefix", Tracer(self.layers, self.prefix_rows))
+        prefix = _Recorded("prefix", Tracer(self.layers, self.prefix_rows, (), self.dealt))
         for segment in self.plan.ways.prefill(n):
             self._call(prefix, context, segment)
         if self.subject.between is not None:

@@ -16,6 +16,7 @@ from pytest_greta.backends.base import BackendError, Unsupported
 from pytest_greta.engine.store import ModelError, ModelMissing
 from pytest_greta.llamacpp import library, watch
 from pytest_greta.llamacpp.context import Context
+from pytest_greta.llamacpp.plants import Plants
 from pytest_greta.llamacpp.state import parse
 from tests.docs.pages import table
 
@@ -116,6 +117,25 @@ def test_a_cache_row_that_is_wrong_at_any_length(f16: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
+def test_attention_that_is_wrong_in_a_row_that_no_other_stage_is_looked_at_in(
+    f16: str, kv_dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computed(self: Plants, layer: int, stage: str, values: Any, own: Any = Plants.computed) -> None:
+        own(self, layer, stage, values)
+        if stage == "attn_out" and len(values) > 11:
+            values[11] *= 2
+
+    monkeypatch.setattr(Plants, "computed", computed)
+    found = greta.probe(f16, IDS, kv_dtype=kv_dtype).verdict
+    assert found.status == "KV_MISMATCH"
+    assert (found.first_failure.layer, found.first_failure.stage, found.first_failure.positions) == (
+        0,
+        "attn_out",
+        (11,),
+    )
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
 @pytest.mark.parametrize(
     ("inject", "place", "scenario"),
     [
@@ -212,15 +232,17 @@ def test_another_model_takes_nothing_between() -> None:
 
 
 def test_another_release_is_not_spoken_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_opened", library._opened.__wrapped__)
     monkeypatch.setattr(library, "RELEASES", ("1",))
     with pytest.raises(ModelMissing, match=r"is not a release whose llama.cpp is known here; known: 1"):
-        library.library.__wrapped__("llamacpp:x.gguf")
+        library.library("llamacpp:x.gguf")
 
 
 def test_structs_laid_out_otherwise_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_opened", library._opened.__wrapped__)
     monkeypatch.setitem(library._DEFAULTS, "n_ubatch", 4096)
     with pytest.raises(ModelMissing, match="does not lay out n_ubatch"):
-        library.library.__wrapped__("llamacpp:x.gguf")
+        library.library("llamacpp:x.gguf")
 
 
 def test_the_table_says_where_each_stage_is() -> None:
