@@ -171,8 +171,8 @@ class Attending:
         key = (path, part)
         if key not in self._calls:
             call = self.call(path, layer, part)
-            if call is not None and part == "q0" and schedule.is_exact(call):  # P is 1: no type rounds it
-                call = replace(call, numerics=replace(call.numerics, p_dtype="f32"))
+            if call is not None and part == "q0" and schedule.is_exact(call):
+                call = schedule.unrounded(call)
             self._calls[key] = None if call is None else (call, self._reference(call, path, part))
             if part == "" and (made := self._calls[key]) is not None:
                 self.stats += made[1].spread.stats(layer, path)

@@ -162,6 +162,8 @@ class Call:
     numerics: Numerics
     spans: Spans | None = None
     """None where no schedule is looked at."""
+    weights_off: float = 0.0
+    """By what part of itself each weight may be off, beyond what ``numerics`` says."""
 
     def reference(self) -> AttentionReference:
         return AttentionReference.of([_bounded(part, softmax) for part, softmax in self.chunks()])
@@ -351,7 +353,7 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         l_kernel = sm.l * np.exp(sm.m) if numerics.max_update == "none" else sm.l
         l_kernel = np.ones_like(l_kernel) if numerics.p_normalised else l_kernel
         envelope = np.minimum(sm.p, eta / (numerics.p_scale * l_kernel))
-        np.maximum(p_type.u * sm.p, envelope, out=envelope)
+        np.maximum((p_type.u + call.weights_off) * sm.p, envelope, out=envelope)
         # where l sums the rounded weights it is off by this part of itself, at most
         after = envelope.sum(axis=-1) if numerics.l_from == "after" else np.zeros(())
 

@@ -84,6 +84,17 @@ def is_exact(call: Call) -> bool:
     return kept and call.options.alibi is None and (sinks is None or bool((sinks <= 0.0).all()))
 
 
+def unrounded(call: Call) -> Call:
+    """That call with P as it is: its type holds exp(0) = 1 exactly.
+
+    A coarser exp gives 1 + d there, |d| <= exp_rel. P's type rounds that by |d| at most, since 1 is a value of the
+    type, and by its u at most, while l sums what was not rounded.
+    """
+    numerics = call.numerics
+    off = min(DTYPES[numerics.p_dtype].u, numerics.exp_rel) if numerics.rounds_p else 0.0
+    return replace(call, numerics=replace(numerics, p_dtype="f32"), weights_off=off)
+
+
 def by_schedule_of(numerics: Numerics, other: Numerics) -> Numerics:
     return replace(numerics, **{name: getattr(other, name) for name in FIELDS})
 

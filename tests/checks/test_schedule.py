@@ -232,3 +232,24 @@ def test_another_schedule_than_the_declared_one_is_seen_and_named(p_dtype, true)
     found = schedule.search(check, call, Tap(call.positions, out))
     assert found is not None
     assert schedule.spelled(found) == schedule.spelled(real)
+
+
+@pytest.mark.parametrize(("p_dtype", "exp_rel"), [("f16", 2.0**-13), ("bf16", 2.0**-10), ("bf16", 2.0**-7)])
+def test_an_exp_whose_1_is_rounded_away_in_p_and_summed_in_l(p_dtype: str, exp_rel: float) -> None:
+    """q = 0 with exp(0) = 1 + exp_rel: P rounds it, l does not, and the output is less by what was rounded away."""
+    rng = np.random.default_rng(3)
+    n, d = 40, 32
+    q, k, v = np.zeros((1, 1, d)), rng.standard_normal((n, 1, d)), rng.standard_normal((n, 1, d))
+    one = 1.0 + exp_rel
+    out = np.full(n, nearest(one, p_dtype)) @ v[:, 0] / (n * one)
+    size = np.abs(v[:, 0]).mean(axis=0)
+
+    def judged(declared: float, off: float = 0.0) -> float:
+        numerics = Numerics(p_dtype=p_dtype, exp_rel=declared)
+        found = schedule.unrounded(call_of(q, k, v, Shape(1, n), numerics)).reference().out
+        return float((np.abs(out + off * size - found.y[0, 0]) / (found.b_det + found.b_sqrt2)[0, 0]).max())
+
+    assert judged(exp_rel) <= 1.0
+    if nearest(one, p_dtype) != one:
+        assert judged(2.0**-23) > 1.0
+    assert judged(exp_rel, 4.0 * min(DTYPES[p_dtype].u, exp_rel)) > 1.0
