@@ -44,7 +44,6 @@ def gather(
         *_stages(trace, stages),
         *_types(trace),
         *_planted(trace),
-        *_trimmed(trace),
         *liveness(trace),
     ]
     breaches += [_unjudged(c.path, c.layer, c.stage) for c in checks if c.elements == 0]
@@ -107,13 +106,6 @@ def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
         yield {"way": "batch", "count": len(made["companions"]), "rows": list(made["companions"])}
     if len(decode) > 1 or decode[:1] > [1]:
         yield {"way": "decode", "count": len(decode), "sizes": decode}
-
-
-def _trimmed(trace: Trace) -> Iterable[Breach]:
-    """Rows that a rollback forgot can be read no more: otherwise nothing shows that it happened."""
-    way = trace.facts.get("way", {})
-    if layers := way.get("untrimmed"):
-        yield Breach("untrimmed", {"layers": _short(layers), "first": way["reused"], "rows": way["rolled_back"]})
 
 
 def declares_less(

@@ -197,7 +197,8 @@ greta_status greta_kv_read(greta_session* session, int32_t layer, int32_t seq, i
                            void* v);
 greta_status greta_kv_load(greta_session* session, int32_t layer, int32_t seq, int32_t start, int32_t count,
                            const void* k, const void* v);
-/* Rows from `len` on are forgotten, in all layers: greta_kv_read refuses them, or gives other bytes than theirs. */
+/* Rows from `len` on are forgotten, in all layers. Nothing asks for them again before they are written anew, so that a
+ * library whose batches bring every length may have nothing to do here. */
 greta_status greta_kv_trim(greta_session* session, int32_t seq, int32_t len);
 /* Fills counters[0 .. min(capacity, *count) - 1]; *count is the number of kernels that ran. */
 greta_status greta_counters(greta_session* session, greta_counter* counters, int32_t capacity, int32_t* count);

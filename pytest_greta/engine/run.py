@@ -15,7 +15,6 @@ from pytest_greta.backends.base import (
     PHASES,
     AttentionBackend,
     AttentionSession,
-    BackendError,
     Description,
     Numerics,
     Phase,
@@ -131,7 +130,6 @@ def trace_probe(source: ModelSource, plan: RunPlan, libraries: Mapping[Phase, Li
             "companions": [run.companions[seq] for seq in sorted(run.companions)],
             "reused": run.reused,
             "rolled_back": run.rolled_back,
-            "untrimmed": run.untrimmed,
         },
         "run_seconds": time.perf_counter() - started,
         **run.page_facts(),
@@ -170,8 +168,6 @@ class _Run:
         )
         self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, self.layers)
         self.pad, self.reused, self.rolled_back = 0, 0, 0
-        self.untrimmed: list[int] = []
-        """Layers in which a rollback left its rows as they were."""
         self.companions: dict[int, int] = {}
         """What was really asked of the library: pad rows, rows kept and trimmed, the companions' rows by sequence."""
         self._open = contextlib.ExitStack()
@@ -288,12 +284,7 @@ class _Run:
             self._forward(session, Tracer((), ()), call)
             self.rolled_back += 1
         self._before.rolled_back(session, layout, reuse)
-        seq, rows = len(self.plan.ways.companions), (self.plan.ways.left_pad + reuse.prefix, reuse.rollback)
-        before = {layer: _read(session, layer, seq, *rows) for layer in self.layers} if reuse.rollback else {}
-        session.kv_trim(seq, rows[0])
-        session.sync()
-        after = {layer: _read(session, layer, seq, *rows) for layer in before}
-        self.untrimmed += [layer for layer, held in before.items() if held and held == after[layer]]
+        session.kv_trim(len(self.plan.ways.companions), self.plan.ways.left_pad + reuse.prefix)
         self.reused = reuse.prefix
         self._poison(session, layout)
 
@@ -401,12 +392,3 @@ class _Run:
             pages = np.random.default_rng(self.plan.seed).permutation(pages)
         used = pages[: cfg.max_seqs * cfg.blocks_per_seq]
         return used.reshape(cfg.max_seqs, cfg.blocks_per_seq).astype(np.int32)
-
-
-def _read(session: Completed, layer: int, seq: int, start: int, count: int) -> bytes:
-    """The bytes of a sequence's rows; none where the library refuses them or all are 0."""
-    try:
-        held = b"".join(x.tobytes() for x in session.kv_read(layer, seq, start, count))
-    except BackendError:
-        return b""
-    return held if held.strip(b"\0") else b""

@@ -249,10 +249,6 @@ CATALOGUE: dict[str, str] = {
     "breach.declares_less": (
         "{library} declares {declared} bits in {phase}, and the case asks for {name}: {least} at least"
     ),
-    "breach.untrimmed": (
-        "kv_trim forgot nothing: layers {layers} still give the bytes of the {rows} rows from row {first} on that were "
-        "decoded and trimmed"
-    ),
     "breach.declares_coarser": (
         "{library} declares {says} {declared} in {phase}, and the case asks for {name}: {most} at most"
     ),

@@ -266,10 +266,6 @@ CATALOGUE: dict[str, str] = {
     "breach.declares_less": (
         "{library} declara {declared} bits en {phase}, y el caso pide {name}: {least} como mínimo"
     ),
-    "breach.untrimmed": (
-        "kv_trim no olvidó nada: las capas {layers} aún dan los bytes de las {rows} filas desde la fila {first} que se "
-        "decodificaron y recortaron"
-    ),
     "breach.declares_coarser": (
         "{library} declara {says} {declared} en {phase}, y el caso pide {name}: {most} como máximo"
     ),
