@@ -22,7 +22,6 @@ def test_without_the_extra_the_message_names_it(tmp_path: Path, monkeypatch: pyt
         return None if name == library.PACKAGE else found(name, *args)
 
     monkeypatch.setattr(importlib.util, "find_spec", none)
-    monkeypatch.setattr("pytest_greta.llamacpp.load.library", library.library.__wrapped__)
     with pytest.raises(ModelMissing) as caught:
         greta.load_model(f"llamacpp:{file}")
     assert f"'llamacpp:{file}' needs the package 'xllamacpp', which is not installed" in str(caught.value)
