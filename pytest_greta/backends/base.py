@@ -156,6 +156,8 @@ class Numerics:
     k_step: int = 1
     flush: bool = False
     dot_bits: int = 24
+    dot_blocks: bool = False
+    """Activations go into 8-bit blocks before they meet a quantised matrix."""
     q_prescale: str = "f32"
     kv_dequant: str = "folded"
     l_from: str = "before"

@@ -82,6 +82,18 @@ and what these together cut off at the last step."""
 FP8_SCALED = 4.0
 """A row kept in fp8 at one scale: the scale itself, the quotient and the product, rounded up from 3."""
 
+BLOCK_SHIFT = 3.0
+"""x 127 / max before it is rounded to a whole step, relative: the quotient, which may be 1 over a rounded max / 127
+(2), and the product."""
+
+BLOCK_DET = 13.0
+"""A product over 8-bit blocks, relative to its terms: the step kept in float32 (3), the product of the two steps, the
+integer's conversion, its product, four additions across lanes, the minima's share taken off, the rounding of the
+dequantised weight that the reference has, and a bias, one u each."""
+
+BLOCK_PRODUCTS = 4
+"""Products that such a kernel adds as integers, at least, before anything is added in float32."""
+
 SWIGLU = (2.0, 8.0)
 """(a, b) of u (a |gate| + b): exp(-gate) carries its argument's relative error, b for the other operations."""
 

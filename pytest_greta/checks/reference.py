@@ -100,11 +100,26 @@ def linear(
 
     ``act``: the type in which split-K partials are kept, where they are. Their own term is u_a sum |part|, which
     sum |W x| bounds whatever the parts are.
+    """
+    y, size = products(x.astype(np.float64), matrix)
+    det = np.full_like(size, floor(numerics))
+    if numerics.dot_bits < Numerics.dot_bits:
+        det += DOT_OPERANDS * 2.0**-numerics.dot_bits * size
+    if numerics.split_partials == "act":
+        det += act.u * size
+    if bias is not None:
+        y += bias
+        det += U * np.abs(bias.astype(np.float64))
+    tiers = sum_tiers(x.shape[-1], numerics)
+    return Reference(y, det, tiers.first * size, tiers.second * size)
+
+
+def products(rows: Float64, matrix: NDArray[np.float32]) -> tuple[Float64, Float64]:
+    """rows [R, n] times matrix [out, n] transposed, and the same of the magnitudes, at least: both [R, out].
 
     The matrix is widened to float64 block by block, so that a model never needs its weights twice. The sum of |W x| is
     taken in float32 on |W|: its terms are positive, so that it is short by at most (n + 3) u relative, which is added.
     """
-    rows = x.astype(np.float64)
     n = rows.shape[-1]
     out = len(matrix)
     y = np.empty((len(rows), out))
@@ -124,16 +139,7 @@ def linear(
     size = size32.astype(np.float64) * (1.0 + (n + 3) * U)
     if not np.isfinite(size).all():  # beyond float32, or an input that is not finite
         size = np.abs(rows) @ np.abs(matrix.astype(np.float64)).T
-    det = np.full_like(size, floor(numerics))
-    if numerics.dot_bits < Numerics.dot_bits:
-        det += DOT_OPERANDS * 2.0**-numerics.dot_bits * size
-    if numerics.split_partials == "act":
-        det += act.u * size
-    if bias is not None:
-        y += bias
-        det += U * np.abs(bias.astype(np.float64))
-    tiers = sum_tiers(n, numerics)
-    return Reference(y, det, tiers.first * size, tiers.second * size)
+    return y, size
 
 
 def scaled(x: Array, scale: float, numerics: Numerics) -> Reference:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import LayerConfig, Numerics
+from pytest_greta.checks import blocks as in_blocks
 from pytest_greta.checks import reference as ref
 from pytest_greta.checks.attending import Attending
 from pytest_greta.checks.bounds import Reference
@@ -86,7 +87,7 @@ class _Walk:
     def __init__(
         self, trace: Trace, source: ModelSource, numerics: Mapping[str, Numerics], model_numerics: Numerics
     ) -> None:
-        self.trace, self.config, self.weights = trace, source.config, source.weights
+        self.trace, self.config, self.weights, self.blocks = trace, source.config, source.weights, source.blocks
         self.view = View(trace, source.config.n_layers)
         self.act = DTYPES[trace.act_dtype]
         self.numerics = {p: numerics.get(p, numerics.get(phase_of(p), Numerics())) for p in PATHS}
@@ -224,8 +225,14 @@ class _Walk:
         bias = self.weights[spec.weights[1]] if len(spec.weights) > 1 else None
         cap = self.config.logits_softcap if spec.stage == "logits" else 0.0
 
+        blocks = self.blocks.get(spec.weights[0]) if self.model_numerics.dot_blocks else None
+
         def reference(x: Array) -> Reference:
-            product = ref.linear(x.reshape(len(x), -1), matrix, bias, self.model_numerics, self.act)
+            rows = x.reshape(len(x), -1)
+            if blocks is None:
+                product = ref.linear(rows, matrix, bias, self.model_numerics, self.act)
+            else:
+                product = in_blocks.linear(rows, matrix, blocks, bias, self.model_numerics)
             return ref.capped(product, cap, self.model_numerics, self.act) if cap else product
 
         return self._stacked(spec, reference, statistical=True)

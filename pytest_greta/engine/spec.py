@@ -109,6 +109,22 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
+BlockKind = Literal["q8_0", "q8_1", "q8_K"]
+"""Activations in 8-bit blocks, by ggml's names."""
+
+
+@dataclass(frozen=True)
+class BlockDot:
+    """How an engine multiplies with a quantised matrix [out, n]: over the activation in blocks of ``kind``.
+
+    ``minima`` [out, n / g]: what the matrix's type adds to every element of a group of g beside its steps; the kernel
+    multiplies it with the sum of the group's activations. None: it adds nothing.
+    """
+
+    kind: BlockKind
+    minima: NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """A model as its checkpoint gives it. ``origin`` goes into the evidence: the file's checksum, or the seed."""
@@ -124,6 +140,8 @@ class ModelSource:
     in_act: Callable[[str], ModelSource] | None = None
     """The same with its weights and scales as a model in activations of that type has them; None: they are float32 in
     every type."""
+    blocks: Mapping[str, BlockDot] = field(default_factory=dict)
+    """By matrix; of an engine that declares ``dot_blocks``."""
 
     def random_tokens(self, seed: int | Sequence[int], count: int) -> tuple[int, ...]:
         """``count`` ids drawn from ``seed`` over the whole vocabulary."""
