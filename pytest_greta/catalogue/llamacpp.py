@@ -52,10 +52,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "indique un modelo de la familia de Llama: Llama, Mistral, SmolLM2, Qwen2",
     ),
     "llamacpp.types": (
-        "model {model!r}: for weights of the types {found} llama.cpp rounds activations to 8-bit blocks, "
-        "for which there is no bound here",
-        "modelo {model!r}: con pesos de los tipos {found} llama.cpp redondea las activaciones a bloques de 8 bits, "
-        "para lo que no hay cota aquí",
+        "model {model!r}: weights of the types {found}, for whose products in llama.cpp there is no bound here",
+        "modelo {model!r}: pesos de los tipos {found}, para cuyos productos en llama.cpp no hay cota aquí",
     ),
     "llamacpp.mend.types": (
         "convert it with --outtype f16 or f32: {names} can be judged",

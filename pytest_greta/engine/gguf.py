@@ -75,8 +75,17 @@ def _config_from(facts: dict[str, Any]) -> ModelConfig:
     return ModelConfig(**{**facts, "layers": tuple(layer(entry) for entry in facts["layers"])})
 
 
-def _convert(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
-    """Tensors by our names, and the facts that go beside them into the cache."""
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a file holds: its fields, its tensors as they are stored, and how to read them."""
+
+    fields: dict[str, Any]
+    tensors: dict[str, ReaderTensor]
+    plan: gguf_plan.Plan
+
+
+def contents(path: Path) -> Contents:
+    """Parse the file. Raises ``ModelMissing`` (extra not installed), ``ModelError`` (anything wrong with the file)."""
     try:
         import gguf
     except ImportError:
@@ -90,6 +99,13 @@ def _convert(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]
     plan = gguf_plan.plan(
         str(path), arch, fields, {t.name: tuple(int(n) for n in reversed(t.shape)) for t in tensors.values()}
     )
+    return Contents(fields, tensors, plan)
+
+
+def _convert(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """Tensors by our names, and the facts that go beside them into the cache."""
+    found = contents(path)
+    fields, tensors, plan = found.fields, found.tensors, found.plan
     weights = {ours: _float32(path, tensors[theirs]) for ours, theirs in plan.tensors.items()}
     config = plan.config
     if plan.rope_factors is not None:

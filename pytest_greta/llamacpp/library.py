@@ -90,10 +90,12 @@ _DEFAULTS: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Library:
-    """``lib``: the functions. ``said``: the latest lines of its log, for messages. ``kept``: what must outlive it."""
+    """``lib``: the functions of the object ``path``. ``said``: the latest lines of its log, for messages. ``kept``:
+    what must outlive it."""
 
     ffi: Any
     lib: Any
+    path: str
     release: str
     said: list[str]
     kept: tuple[Any, ...]
@@ -137,7 +139,7 @@ def _opened(folder: str) -> Library:
 
     lib.llama_log_set(log, ffi.NULL)
     lib.llama_backend_init()
-    return Library(ffi, lib, release, said, (log,))
+    return Library(ffi, lib, str(objects[0]), release, said, (log,))
 
 
 def string(ffi: Any, pointer: Any) -> str:

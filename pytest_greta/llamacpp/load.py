@@ -11,8 +11,9 @@ from typing import Any
 from pytest_greta.backends.base import PHASES, Description, Numerics, Unsupported
 from pytest_greta.engine.engine import Engine
 from pytest_greta.engine.gguf import load_gguf
+from pytest_greta.engine.gguf_blocks import stored_types
 from pytest_greta.engine.run import RunPlan
-from pytest_greta.engine.spec import ModelSource, decoder_stages
+from pytest_greta.engine.spec import BlockDot, ModelSource, decoder_stages
 from pytest_greta.engine.store import ModelError, resolve
 from pytest_greta.faults.own_pass import PLANTED, plantable
 from pytest_greta.llamacpp import numerics
@@ -45,9 +46,11 @@ def load(name: str) -> ModelSource:
             raise ModelError(
                 "arch", text("llamacpp.arch", model=name, arch=config.arch, key=key), text("llamacpp.mend.arch")
             )
-    if foreign := _types(source) - set(numerics.DOT_BITS):
+    known = (*numerics.DOT_BITS, *numerics.BLOCKS)
+    if foreign := _types(source) - set(known):
         message = text("llamacpp.types", model=name, found=", ".join(sorted(foreign)))
-        raise ModelError("tensor", message, text("llamacpp.mend.types", names=", ".join(numerics.DOT_BITS)))
+        raise ModelError("tensor", message, text("llamacpp.mend.types", names=", ".join(known)))
+    source = replace(source, blocks=_blocks(path, source))
     return ModelSource(
         name=name,
         config=config,
@@ -56,7 +59,20 @@ def load(name: str) -> ModelSource:
         origin=source.origin,
         extras=dict(source.extras),
         own_engine=partial(_engine, name, path, source),
+        blocks=source.blocks,
     )
+
+
+def _blocks(path: Path, source: ModelSource) -> dict[str, BlockDot]:
+    """What each quantised matrix is multiplied with."""
+    if not _types(source) & set(numerics.BLOCKS):
+        return {}
+    stored = stored_types(path, str(source.extras["sha256"]))
+    return {
+        name: BlockDot(numerics.BLOCKS[kind], stored.minima.get(name))
+        for name, kind in stored.types.items()
+        if kind in numerics.BLOCKS
+    }
 
 
 def _types(source: ModelSource) -> frozenset[str]:

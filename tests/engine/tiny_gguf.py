@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,13 @@ def write_gguf(
     fields: Mapping[str, Any] | None = None,
     tensors: Mapping[str, np.ndarray | None] | None = None,
     seed: int = 0,
+    kinds: Mapping[str, str] | None = None,
+    quantise: Callable[[np.ndarray, gguf.GGMLQuantizationType], np.ndarray] = gguf.quants.quantize,
 ) -> dict[str, np.ndarray]:
     """Writes the file and returns its float32 tensors by GGUF name, decoded here from the bytes written.
 
-    ``fields``, ``tensors``: what differs; None leaves one out. Matrices are stored as ``kind``, vectors as F32.
+    ``fields``, ``tensors``: what differs; None leaves one out. Matrices are stored as ``kind``, or as ``kinds`` says of
+    the end of their name, vectors as F32.
     """
     rng = np.random.default_rng(seed)
     values: dict[str, Any] = {name: rng.standard_normal(shape) for name, shape in shapes(tied).items()}
@@ -104,8 +107,9 @@ def write_gguf(
         if value is None:
             continue
         array = np.asarray(value, np.float32)
-        quant = gguf.GGMLQuantizationType[kind if array.ndim == 2 else "F32"]
-        raw = gguf.quants.quantize(array, quant)
+        own = next((other for end, other in (kinds or {}).items() if name.endswith(end)), kind)
+        quant = gguf.GGMLQuantizationType[own if array.ndim == 2 else "F32"]
+        raw = quantise(array, quant)
         writer.add_tensor(name, raw, raw_dtype=quant)
         expected[name] = decode(raw, quant.name, array.shape)
     writer.write_header_to_file()
@@ -121,9 +125,11 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 
 
 def decode(raw: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Float32 from stored bytes, by the block layouts of ggml (``ggml-common.h``), written anew here."""
+    """Float32 from stored bytes, by the block layouts of ggml (``ggml-common.h``), written anew here for four types."""
     if kind in ("F32", "F16"):
         return raw.astype(np.float32)
+    if kind not in ("Q8_0", "Q4_1"):
+        return np.asarray(gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[kind])).reshape(shape)
     blocks = raw.reshape(-1, {"Q8_0": 34, "Q4_1": 20}[kind])
     scale = np.ascontiguousarray(blocks[:, :2]).view(np.float16).astype(np.float32)
     if kind == "Q8_0":
