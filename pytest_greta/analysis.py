@@ -240,8 +240,12 @@ def _value(rows: Mapping[int, Row], row: int) -> tuple[str, str]:
 
 
 def _checks(found: TraceFile) -> list[StageCheck]:
-    """The stored checks; where a line of them was lost, what the rows still say."""
-    checks = {(c.path, c.layer, c.stage, c.part): c for c in found.checks}
+    """The stored checks, of two of one place the worse; where a line of them was lost, what the rows still say."""
+    checks: dict[tuple[str, int, str, str], StageCheck] = {}
+    for c in found.checks:
+        known = checks.setdefault((c.path, c.layer, c.stage, c.part), c)
+        if (c.rho2, c.rho) > (known.rho2, known.rho):
+            checks[c.path, c.layer, c.stage, c.part] = c
     for record in found.rows:
         part = record.part if record.part in EXTRA else ""
         place = (record.path, record.layer, record.stage, part)

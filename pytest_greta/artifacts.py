@@ -35,6 +35,8 @@ from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
 
 RESULTS = "results.jsonl"
+REPORT = "_FINAL_REPORT.md"
+"""What ends the name of a run's report."""
 OPTION = "--greta-artifacts"
 BUFFER = 1 << 20
 """Bytes read at once: a line has tens of thousands, and pieces of 8 KiB cost as much as the reading."""
@@ -110,7 +112,7 @@ class RunFolder:
 
     @property
     def report_path(self) -> Path:
-        return self.path / (safe_name(self.suite).upper() + "_FINAL_REPORT.md")
+        return self.path / (safe_name(self.suite).upper() + REPORT)
 
     @property
     def analysis_path(self) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greta import exit_codes
-from pytest_greta.artifacts import RESULTS, ArtifactError, Seen, read_results
+from pytest_greta.artifacts import REPORT, RESULTS, ArtifactError, Seen, read_results
 from pytest_greta.report.pick import severity
 from pytest_greta.result import ProbeResult
 from pytest_greta.texts import Text, text
@@ -69,7 +69,15 @@ def read(folders: Iterable[Path], seen: Seen | None = None) -> Runs:
             found, unread = read_results(file, seen)
             results += found
             problems += [Text(line, line) for line in unread]
+        problems += [text("runs.unfinished", path=str(path)) for path in _unfinished(folder, files)]
     return Runs(tuple(results), tuple(problems))
+
+
+def _unfinished(folder: Path, files: Iterable[Path]) -> list[Path]:
+    """Run folders without a report, which is written last: the run was killed, and of the probes that it did not get to
+    nothing is there. One that died in its first probe has only that one's log."""
+    runs = {file.parent for file in files} | {log.parent.parent for log in folder.rglob("run/*.log")}
+    return sorted(run for run in runs if not any(run.glob(f"*{REPORT}")))
 
 
 def merge(runs: Runs) -> Runs:

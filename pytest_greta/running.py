@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+OUTCOMES = (pytest.skip.Exception, pytest.xfail.Exception)
+"""What a backend must not raise: pytest would count the case as skipped or expected to fail, and the run would be green
+without a word of ours."""
+
 WATCHDOG: pytest.StashKey[Watchdog] = pytest.StashKey()
 SO_FAR: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
 """The results so far, in the process that has them."""
@@ -136,6 +140,8 @@ def guarded(
         return Unfinished(unfinished.not_run(probe, settings, "feature", said, texts.as_text("")))
     except (CaseError, ModelError, BackendError) as error:
         return Unfinished(unfinished.inconclusive(probe, settings, error.said))
+    except OUTCOMES as error:
+        return Unfinished(unfinished.from_outcome(probe, settings, error), traceback.format_exc())
     except Exception as error:
         return Unfinished(unfinished.from_exception(probe, settings, error), traceback.format_exc())
 

@@ -110,7 +110,8 @@ class Session:
         return "\n".join(lines)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when != "setup" or not report.passed:  # a case that was interrupted has only its setup
+        # a case that was interrupted has only its setup, and under --setup-only a teardown too
+        if report.when != "teardown" and (report.when != "setup" or not report.passed):
             self.reached.add(report.nodeid)
         lines: list[str] | None = getattr(report, "greta", None)
         if not lines:
@@ -131,14 +132,14 @@ class Session:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         missed = [nodeid for nodeid in self.awaited if nodeid not in self.reached]
-        if missed:
-            self._add_not_reached(missed)
+        rows = self._add_not_reached(missed) if missed else []
         if self.files is not None and not self.config.option.collectonly:
             self.files.finish(self.results, settings_.lang(self.config))
         if self.results:
             self._report_to_ci()
             self.baseline = gate.finish(self.config, self.results, reached_all=not missed)
-        empty = bool(self.outcomes) and all(outcome == "not_run" for outcome in self.outcomes)
+        outcomes = self.outcomes + [row.outcome for row in rows]
+        empty = bool(outcomes) and all(outcome == "not_run" for outcome in outcomes)
         if empty and session.exitstatus == pytest.ExitCode.OK and not settings_.read(self.config)["allow_empty"]:
             self.nothing_ran = True
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -158,7 +159,7 @@ class Session:
             self.commands, self.remarks, problems = found
             self.unwritten += problems
 
-    def _add_not_reached(self, nodeids: list[str]) -> None:
+    def _add_not_reached(self, nodeids: list[str]) -> list[ProbeResult]:
         from dataclasses import replace
 
         from pytest_greta.cases.model import CaseError
@@ -169,11 +170,12 @@ class Session:
                 replace(row, run_id=self.run_id, shard=self.shard) for row in located.not_reached(self.config, nodeids)
             ]
         except (CaseError, OSError):  # someone changed the file during the run: what was run still counts
-            return
+            return []
         self.results += rows
         if self.files is not None:
             self.files.discard_empty(with_results)
             self.files.append([row for row in rows if row.suite in self.files.folders])
+        return rows
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         for command in self.commands:  # whatever the verbosity: a program reads them

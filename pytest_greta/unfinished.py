@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greta import texts
@@ -41,10 +42,20 @@ def inconclusive(probe: Probe, settings: RunSettings, reason: Text, worker: str 
 
 def from_exception(probe: Probe, settings: RunSettings, error: BaseException) -> ProbeResult:
     """An exception that is no answer: a defect of a backend, or ours. Its last line and its place are the reason."""
+    return inconclusive(probe, settings, texts.as_text(_said(error)))
+
+
+def from_outcome(probe: Probe, settings: RunSettings, error: BaseException) -> ProbeResult:
+    """One of pytest's own outcomes, raised by a backend: it is no word of its on the case."""
+    return inconclusive(probe, settings, texts.text("outcome_inside", error=_said(error)))
+
+
+def _said(error: BaseException) -> str:
     last = traceback.format_exception_only(type(error), error)[-1].strip()
-    frames = traceback.extract_tb(error.__traceback__)
+    raised = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in raised if "_pytest" not in Path(frame.filename).parts] or list(raised)
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-    return inconclusive(probe, settings, texts.as_text(f"{last} ({place})"))
+    return f"{last} ({place})"
 
 
 def _identity(probe: Probe, settings: RunSettings) -> dict[str, Any]:

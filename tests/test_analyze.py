@@ -648,3 +648,19 @@ def test_packed_traces_in_subfolders_are_read_as_they_are(tmp_path, runs, capsys
     path.unlink()
     assert analyze(path, "kv_aligned") == 0
     assert "earlier/p0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("event", ["stage_check", "stage_trace"])
+def test_a_rho_that_is_no_number_is_no_pass(tmp_path, runs, event):
+    path = save(tmp_path, runs["kv_aligned"])
+    edit(path, lambda r: r | {"rho": "nan", "rho2": "nan"} if r["event"] == event and "rho" in r else r)
+    assert analyze(path, "kv_aligned") == exit_codes.INCONCLUSIVE
+
+
+def test_of_two_checks_of_one_place_the_worse_counts(tmp_path, runs):
+    path = save(tmp_path, runs["broken"])
+    found = records(path)
+    again = [r | {"rho": 0.1, "rho2": 0.1} for r in found if r["event"] == "stage_check"]
+    path.write_text("".join(json.dumps(r) + "\n" for r in [*found[:-1], *again, found[-1]]))
+    edit(path, lambda r: r)
+    assert analyze(path, "kv_aligned") == exit_codes.MISMATCH

@@ -16,10 +16,12 @@ from pytest_greta.result import ProbeResult
 from tests.support.results import every_kind, inconclusive, mismatch, not_run, result
 
 
-def run(root: Path, results: Sequence[ProbeResult], shard: str = "") -> str:
+def run(root: Path, results: Sequence[ProbeResult], shard: str = "", *, ended: bool = True) -> str:
     folder = RunFolder.create(root, "2026-02-07", "b3_66_v2")
     for found in results:
         folder.append(replace(found, shard=shard))
+    if ended:
+        folder.write(folder.report_path, "")
     return str(root)
 
 
@@ -62,6 +64,23 @@ def test_of_a_probe_that_is_there_twice_the_worse_counts(tmp_path, capsys):
 def test_what_one_host_could_not_run_another_did(tmp_path):
     folders = [run(tmp_path / "a", [not_run("x")]), run(tmp_path / "b", [result("x")])]
     assert main(["report", "--merge", *folders, "--output", str(tmp_path / "o")]) == 0
+
+
+def test_a_run_that_was_killed_is_named_and_is_no_pass(tmp_path, capsys):
+    """Its results are on the disk one by one, and of the probes that it did not get to nothing is."""
+    folders = [run(tmp_path / "a", [result("x")]), run(tmp_path / "b", [result("y")], ended=False)]
+    assert main(["report", "--merge", *folders, "--output", str(tmp_path / "o"), "--lang", "en"]) == 3
+    assert "the run did not end" in capsys.readouterr().out
+    assert main(["compare", folders[1], folders[1], "--lang", "es"]) == 3
+    assert "la corrida no terminó" in capsys.readouterr().out
+
+
+def test_so_is_one_that_was_killed_in_its_first_probe(tmp_path, capsys):
+    whole = run(tmp_path / "a", [result("x")])
+    RunFolder.create(whole, "2026-02-07", "second").log("y", "kv_aligned", "start")
+    assert main(["report", "--merge", whole, "--output", str(tmp_path / "o"), "--lang", "en"]) == 3
+    said = "".join(capsys.readouterr().out.split())
+    assert "second:therundidnotend" in said
 
 
 def test_a_folder_without_results_is_a_usage_error(tmp_path, capsys):

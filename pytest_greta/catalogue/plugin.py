@@ -55,6 +55,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
     "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
+    "outcome_inside": (
+        "{error}; a backend skips no case by pytest: for what it cannot run it raises BackendMissing or Unsupported",
+        "{error}; un backend no omite casos con pytest: si no puede ejecutar uno, lanza BackendMissing o Unsupported",
+    ),
     "not_reached": ("the run ended before this case did", "la ejecución terminó antes que este caso"),
     "interrupted": (
         "INTERRUPTED: {count} probes were not reached; what is above holds for the others only",

@@ -20,6 +20,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "probes that an interrupted run did not reach: {count}",
         "sondas a las que una corrida interrumpida no llegó: {count}",
     ),
+    "runs.unfinished": (
+        "{path}: the run did not end, its report is missing; probes that it did not get to are not here",
+        "{path}: la corrida no terminó, falta su informe; las sondas a las que no llegó no están aquí",
+    ),
     "runs.bad_shard": (
         "GRETA_SHARD={value} is no shard; expected NUMBER/TOTAL, such as 2/3",
         "GRETA_SHARD={value} no es una parte; se esperaba NÚMERO/TOTAL, como 2/3",

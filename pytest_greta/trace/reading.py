@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,8 @@ def _take(found: TraceFile, record: dict[str, Any], line: int, count: int) -> bo
     elif event in ("attention_stat", "stage_check"):
         known = {"stage": _stage(record), **{k: v for k, v in record.items() if k not in ("event", "schema", "point")}}
         if event == "stage_check":
+            _number(record["rho"])
+            _number(record["rho2"])
             found.checks.append(from_plain(StageCheck, known))
         else:
             found.stats.append(from_plain(AttentionStat, known))
@@ -175,7 +178,11 @@ def _whole(record: dict[str, Any], *names: str) -> None:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    """Raises for NaN, which no check gives and no bound would refuse."""
+    number = None if value is None else float(value)
+    if number is not None and math.isnan(number):
+        raise ValueError("rho: a number expected, nan found")
+    return number
 
 
 def load_trace(jsonl: Path, sidecar: Path) -> Trace:

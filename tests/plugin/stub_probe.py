@@ -8,6 +8,7 @@ import signal
 import time
 
 import numpy as np
+import pytest
 
 from pytest_greta.backends.base import BackendMissing, Unsupported
 from pytest_greta.cases.expect import matches
@@ -50,6 +51,14 @@ def _badcase(mode: str) -> Verdict:
 
 def _boom(mode: str) -> Verdict:
     raise RuntimeError("the backend exploded")
+
+
+def _skip(mode: str) -> Verdict:
+    pytest.skip("not today")
+
+
+def _xfail(mode: str) -> Verdict:
+    pytest.xfail("known")
 
 
 def _interrupt(mode: str) -> Verdict:

@@ -107,6 +107,24 @@ def test_what_is_missing_is_a_skip_at_the_line_of_the_case(project: Project) -> 
     result.stdout.fnmatch_lines(["*3 not run*"])
 
 
+@pytest.mark.parametrize("name", ["skip_2", "xfail_2"])
+def test_a_backend_that_skips_by_pytest_fails_its_case(project: Project, name: str) -> None:
+    """Else the case were in no summary, and the run green."""
+    result = project.cases(case("ok_1"), case(name)).run("--greta-lang", "en")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([f"INCONCLUSIVE a.greta.yaml:6 {name} kv_aligned", "*probes: 2 (1 passed, 1 failed*"])
+    said = " ".join(result.stdout.str().split())
+    assert "stub_probe.py:" in said
+    assert "a backend skips no case by pytest: for what it cannot run it raises BackendMissing" in said
+
+
+@pytest.mark.parametrize("option", ["--setup-only", "--setup-plan"])
+def test_a_run_that_runs_no_case_is_not_green(project: Project, option: str) -> None:
+    project.cases(case("ok_1"), case("bad_2"))
+    assert project.run(option).ret == pytest.ExitCode.TESTS_FAILED
+    assert project.run(option, "--greta-allow-empty").ret == pytest.ExitCode.OK
+
+
 def test_the_summary_counts_what_was_not_run_with_the_command_that_mends_it(project: Project) -> None:
     result = project.cases(case("ok_1"), case("nomodel_2"), case("nomodel_3")).run("--greta-lang", "en")
     result.stdout.fnmatch_lines(["*not run: 2*model tiny is not in the cache*", "*greta model pull tiny*"])
