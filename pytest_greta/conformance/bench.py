@@ -134,6 +134,10 @@ class Bench:
         value.dtype, value.token_stride, value.head_stride = dtype.abi, token_stride, head_stride
         return Tensor(self.struct(f"{name} (greta_tensor)", value), inside, data, fill)
 
+    def unwritten(self, output: Tensor) -> None:
+        """Filled again with what no result can be."""
+        output.bits()[...] = output.fill
+
     def drawn(self, tokens: int, heads: int, dtype: DType) -> Array:
         return self._random.standard_normal((tokens, heads, DIM), np.float32).astype(dtype.numpy)
 

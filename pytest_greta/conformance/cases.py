@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_greta.backends.base import LayerConfig
+from pytest_greta.backends.base import LayerConfig, Phase
 from pytest_greta.backends.native_library import STATUS
 from pytest_greta.conformance.bench import DIM, HEADS, LAYERS, MAX_LEN, MAX_SEQS, PAGE_SIZE, Attend, Bench, Finding
 from pytest_greta.dtypes import DTYPES
@@ -70,6 +70,19 @@ def _two_sessions(bench: Bench) -> None:
     bench.call("greta_close", first)
     bench.attended(bench.attend(second, "prefill", (5, 5, 0)))
     bench.call("greta_close", second)
+
+
+def _two_caches(bench: Bench) -> None:
+    """What was written to one session is there when another, still open, has been given other rows."""
+    sessions = bench.open(), bench.open()
+    calls = [bench.attend(session, "decode", (1, 1, 0)) for session in sessions]  # writes a row to each
+    for call in calls:
+        bench.attended(call)
+    if not bench.has("kv_read"):
+        return
+    rows = [_kv_rows(bench, session, 9) for session in sessions]
+    for session, written in zip(sessions, rows, strict=True):
+        _same("greta_kv_read", _read(bench, session, 0, 9), written)
 
 
 def _copied(bench: Bench) -> None:
@@ -149,6 +162,23 @@ def _attend_paged(bench: Bench) -> None:
     session = bench.open(bench.config(page_size=PAGE_SIZE, n_pages=len(table)))
     bench.attended(bench.attend(session, "prefill", (20, 20, 0), block_table=table[:blocks]))
     bench.call("greta_close", session)
+
+
+def _table_of_the_call(bench: Bench) -> None:
+    """Rows lie where this call's table says, whatever sequence was given those pages before, in whatever order: so a
+    prefix is shared. A library that goes by the sequence alone is right as long as nobody does."""
+    blocks = MAX_LEN // PAGE_SIZE
+    pages = list(range(MAX_SEQS * blocks - blocks, MAX_SEQS * blocks))
+    session = bench.open(bench.config(page_size=PAGE_SIZE, n_pages=MAX_SEQS * blocks))
+    phases: list[Phase] = ["decode"] if bench.said.prefill_kv == "fresh" else ["prefill", "decode"]
+    for phase in phases:
+        written = bench.attend(session, phase, (1, MAX_LEN, 0), block_table=pages)
+        for first in range(blocks):
+            table = [*pages[first:], *pages[:first]]
+            bench.unwritten(written.out)
+            values = [written.values[0][first * PAGE_SIZE :]]
+            one = bench.batch([(1, 1, 0)], table)
+            bench.attended(replace(written, batch=one, sequences=[(1, 1, 0)], values=values))
 
 
 def _bad_attend(change: Callable[[Bench, Attend], Any]) -> Run:
@@ -364,6 +394,7 @@ CASES: tuple[Case, ...] = (
     _worded("greta_describe", "describe", _describe),
     _worded("greta_open", "open_close", _open_close),
     _worded("greta_open", "two_sessions", _two_sessions),
+    _worded("greta_open", "two_caches", _two_caches, "cached", "kv_write"),
     _worded("greta_open", "copied", _copied),
     _neutral("greta_open", "window", "layer.window = 4", _open_feature(window=4)),
     _neutral("greta_open", "softcap", "layer.softcap = 30", _open_feature(softcap=30.0)),
@@ -403,6 +434,7 @@ CASES: tuple[Case, ...] = (
     _neutral("greta_attend", "ragged", "prefill, kv 5 + 7", _attend("prefill", (5, 5, 0), (7, 7, 0)), "ragged"),
     _neutral("greta_attend", "ragged_decode", "decode, kv 9 + 2", _attend("decode", (1, 9, 0), (1, 2, 0)), "ragged"),
     _neutral("greta_attend", "paged", "page_size = 16", _attend_paged, "paged", "cached"),
+    _worded("greta_attend", "call_table", _table_of_the_call, "paged", "cached"),
     _neutral("greta_attend", "no_session", "session = NULL", _null_argument(0)),
     _neutral("greta_attend", "no_batch", "batch = NULL", _null_argument(3)),
     _neutral("greta_attend", "no_q", "q = NULL", _null_argument(4)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backend_command import ROOT, SKELETON, Build, check, greta
@@ -42,7 +43,7 @@ BROKEN = {
     ),
 }  # fmt: skip
 ONE_KEY = {
-    "a kv head off": {"prefill", "one_row", "ragged", "full", "two_sessions", "kv_start"},
+    "a kv head off": {"prefill", "one_row", "ragged", "full", "two_sessions", "two_caches", "kv_start"},
     "padding is seen": {"kv_start"},
 }
 """Where numbers that are exact show it: a query that sees one row, or none."""
@@ -52,6 +53,10 @@ def broken(name: str) -> str:
     right, wrong, _ = BROKEN[name]
     assert SOURCE.count(right) == 1
     return SOURCE.replace(right, wrong)
+
+
+def wrong(found: dict[str, Any]) -> dict[str, str]:
+    return {id: row["outcome"] for id, row in found["rows"].items() if row["outcome"] != "ok"}
 
 
 def test_the_example_with_a_cache_conforms(build: Build) -> None:
@@ -65,12 +70,31 @@ def test_the_example_with_a_cache_conforms(build: Build) -> None:
 @pytest.mark.parametrize("name", BROKEN)
 def test_each_way_to_break_it_is_its_row(name: str, build: Build) -> None:
     found = check(build(broken(name), "-Wno-unused-value"))
-    wrong = {id: row["outcome"] for id, row in found["rows"].items() if row["outcome"] != "ok"}
     if name in ONE_KEY:
-        assert ONE_KEY[name] <= set(wrong)
-        assert set(wrong.values()) <= {"one_key", "unseen"}
+        assert ONE_KEY[name] <= set(wrong(found))
+        assert set(wrong(found).values()) <= {"one_key", "unseen"}
     else:
-        assert wrong == BROKEN[name][2]
+        assert wrong(found) == BROKEN[name][2]
+
+
+def test_sessions_that_share_one_cache_are_seen_while_both_are_open(build: Build) -> None:
+    """In attend, and where nothing is attended in what is read back."""
+    static = "  static float k[1 << 16], v[1 << 16];\n  s->k = k, s->v = v;\n"
+    shared = SOURCE.replace("  *session = s;", static + "  *session = s;")
+    shared = shared.replace("free(s->k), free(s->v), ", "")
+    assert wrong(check(build(shared))) == {"two_caches": "one_key"}
+    own_v = shared.replace("s->k = k, s->v = v;", "s->k = k, (void)v;")
+    assert wrong(check(build(own_v))) == {"two_caches": "rows"}
+
+
+def test_a_block_table_that_is_ignored_is_seen(build: Build) -> None:
+    """Each sequence's rows are then where it put them: right as long as none is given another's pages."""
+    paged = SOURCE.replace('\\"window\\"]', '\\"window\\", \\"paged\\"]')
+    right = '  if (c->page_size != 0) return fail(GRETA_UNSUPPORTED, "paged: one block a sequence");\n'
+    assert SOURCE.count(right) == paged.count("paged\\") == 1
+    found = check(build(paged.replace(right, "")))
+    assert found["rows"]["paged"]["outcome"] == "ok"
+    assert wrong(found) == {"call_table": "one_key"}
 
 
 def test_a_cache_that_cannot_be_written_is_said_to_be_none(build: Build) -> None:
