@@ -43,10 +43,6 @@ struct AttendArgs {
   Counters* counters;
 };
 
-constexpr int32_t round_up(int32_t n, int32_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
-
 /* Floats of one row's unfinished softmax: m, l, padding up to 16, then the unnormalised output padded to 16. */
 constexpr int32_t partial_stride(int32_t dv) {
   return 16 + round_up(dv, 16);

@@ -7,6 +7,10 @@
 
 namespace greta {
 
+constexpr int32_t round_up(int32_t n, int32_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
 struct Schedule {
   int32_t tile;
   int32_t splits;

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include "errors.h"
+#include "fault_sessions.h"
 
 namespace greta {
 
@@ -38,6 +39,7 @@ greta_status greta_open(const greta_config* config, greta_session** session) {
 }
 
 void greta_close(greta_session* session) {
+  greta::session_closed(session);
   delete session;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "errors.h"
+#include "fault_sessions.h"
 #include "plan.h"
 
 namespace greta {
@@ -44,6 +45,12 @@ void plant(const FaultPlan& plan) {
 }
 
 }  // namespace
+
+void session_closed(const greta_session* session) {
+  if (session == nullptr) return;
+  forget_calls(session);
+  forget_rows(session);
+}
 
 }  // namespace greta
 

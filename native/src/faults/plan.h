@@ -1,6 +1,9 @@
 /* The one fault that is planted in this process. */
 #pragma once
 
+#include <iterator>
+#include <tuple>
+
 #include "kinds.h"
 
 struct greta_session;
@@ -28,9 +31,17 @@ inline bool matches(int32_t asked, int32_t actual) {
 /* Fails where these kernels have no place for the kind: the case is then not run. */
 void check_place(const FaultPlan& plan);
 
-/* Another fault is set: what was remembered for the one before is forgotten. */
-void forget_calls();
-void forget_rows();
+/* What was remembered, of one session, or of all (NULL) when another fault is set. */
+void forget_calls(const greta_session* session = nullptr);
+void forget_rows(const greta_session* session = nullptr);
+
+/* Erases what a map keeps by session, which the key begins with. */
+template <class Map>
+void forget(Map& map, const greta_session* session) {
+  for (auto i = map.begin(); i != map.end();) {
+    i = session == nullptr || std::get<0>(i->first) == session ? map.erase(i) : std::next(i);
+  }
+}
 
 /* The layer's cache as it was before its rows were last rewritten: bases like those of AttendArgs, NULL where no row of
  * it was ever written. */

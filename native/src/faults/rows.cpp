@@ -63,8 +63,8 @@ StaleCache stale_cache(const greta_session& session, int32_t layer) {
   return {found->second.k.before.data(), found->second.v.before.data()};
 }
 
-void forget_rows() {
-  copies.clear();
+void forget_rows(const greta_session* session) {
+  forget(copies, session);
 }
 
 }  // namespace greta

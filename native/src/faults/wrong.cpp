@@ -8,6 +8,7 @@
 
 #include "dtypes.h"
 #include "plan.h"
+#include "schedule.h"
 
 namespace greta {
 namespace {
@@ -23,10 +24,6 @@ size_t place(const Config& config, const CallRows& seq, int32_t row, int32_t hea
 char* result_row(const greta_tensor& tensor, int32_t token, int32_t head) {
   return static_cast<char*>(tensor.data) +
          (token * tensor.token_stride + head * tensor.head_stride) * static_cast<int64_t>(dtype_size(tensor.dtype));
-}
-
-int32_t up_to_a_multiple(int32_t n, int32_t of) {
-  return (n + of - 1) / of * of;
 }
 
 std::map<std::tuple<const greta_session*, int32_t, int32_t, uint64_t>, int64_t> calls;
@@ -80,8 +77,7 @@ void add_the_tail(const Config& config, const std::vector<CallRows>& rows, int32
   const size_t bytes = static_cast<size_t>(dim) * dtype_size(config.kv_dtype);
   for (const CallRows& seq : rows) {
     if (seq.kv_len == 0) continue;
-    const int32_t end =
-        std::min({up_to_a_multiple(seq.kv_len, tile), up_to_a_multiple(seq.kv_len, config.page_size), config.max_len});
+    const int32_t end = std::min({round_up(seq.kv_len, tile), round_up(seq.kv_len, config.page_size), config.max_len});
     for (int32_t row = seq.kv_len; row < end; ++row) {
       for (int32_t head = 0; head < config.n_heads; ++head) {
         const int32_t kv_head = head / (config.n_heads / config.n_kv_heads);
@@ -137,8 +133,8 @@ int64_t calls_before(const greta_session& session, int32_t layer, int32_t phase,
   return calls[{&session, layer, phase, hash}]++;
 }
 
-void forget_calls() {
-  calls.clear();
+void forget_calls(const greta_session* session) {
+  forget(calls, session);
 }
 
 }  // namespace greta

@@ -76,8 +76,8 @@ const StaleRows* stale_rows(const greta_session& session, int32_t layer) {
   return found == memories.end() ? nullptr : &found->second.before;
 }
 
-void forget_rows() {
-  memories.clear();
+void forget_rows(const greta_session* session) {
+  forget(memories, session);
 }
 
 }  // namespace greta

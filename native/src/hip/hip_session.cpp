@@ -7,6 +7,7 @@
 
 #include "dtypes.h"
 #include "errors.h"
+#include "fault_sessions.h"
 
 namespace greta {
 namespace {
@@ -271,6 +272,7 @@ void greta_close(greta_session* session) {
     greta::require_session(session);
     greta::runtime::wait(session->stream); /* what is running may read what is freed */
   });
+  greta::session_closed(session);
   delete session;
 }
 
