@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from attention_cases import backend as cpu
 from attention_cases import batch, config, int32, randn
-from hip_cases import WAVES, Shape, check, emulated
+from hip_cases import DEVICE, WAVES, Shape, check, emulated
 
 from pytest_greta.backends.base import Batch, LayerConfig, SessionConfig, Unsupported
 from pytest_greta.dtypes import DTYPES
@@ -42,6 +45,28 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("dim", [64, 80, 96, 128, 192, 256])
 def test_every_head_size_and_type(dim: int, types: tuple[str, str], wave: str) -> None:
     check(emulated(wave), Shape((70, 33), (5, 1), *types, dqk=dim, dv=dim, page=16))
+
+
+KERNEL = rb"greta_(?:(?:prefill|decode)_[a-z0-9_]*[a-z0-9]|[a-z_]+_kernel|combine)"
+
+
+def test_every_kernel_runs_and_is_checked(wave: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of all that are in the library: each head size and type; of decode one row, up to four and up to eight. Over a
+    tile and a bit, so that masks and splits have something to do. What no test runs, no test can see broken."""
+    log, library = tmp_path / "log", emulated(wave)
+    monkeypatch.setenv("GRETA_EMULATED_LOG", str(log))
+    for dim, kv in product((64, 80, 96, 128, 192, 256), DTYPES):
+        act = kv if kv in ("bf16", "f16") else "f32"
+        for heads, q_len in ((2, 1), (6, 1), (2, 8)):
+            check(library, Shape((67,), (q_len,), act, kv, heads, dqk=dim, dv=dim, splits=2, scaled=is_scaled(kv)))
+    test_trimmed_rows_are_forgotten_and_others_are_not(wave)
+    test_rope("half", "f32", wave)
+    monkeypatch.setenv("GRETA_HIP_KERNELS", "naive")
+    check(library, Shape((67,), (2,)))
+    if not DEVICE:
+        known = set(re.findall(KERNEL, library.path.read_bytes()))
+        assert len(known) == 4 + 1 + 18 + 45 + 2
+        assert set(log.read_bytes().split()) == known
 
 
 @pytest.mark.parametrize("types", OTHER_TYPES, ids="-".join)

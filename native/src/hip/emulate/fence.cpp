@@ -16,6 +16,9 @@ struct Piece {
   size_t mapped, bytes;
 };
 constexpr int untouched = 0xff;
+/* Bytes from which only what lies around the data is marked: caches of this size are for tests of 64-bit offsets, in
+ * which no more memory may be taken than is used. */
+constexpr size_t large = size_t{1} << 30;
 
 size_t page_bytes() {
   return static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -35,8 +38,24 @@ void* fenced(size_t bytes) {
     return nullptr;
   }
   *static_cast<Piece*>(all) = {mapped, bytes};
-  memset(inner, untouched, room);
-  return inner + room - data;
+  char* first = inner + room - data;
+  memset(inner, untouched, bytes < large ? room : static_cast<size_t>(first - inner));
+  memset(first + bytes, untouched, data - bytes);
+  return first;
+}
+
+void zero_fenced(void* data, size_t bytes) {
+  if (bytes < large) {
+    memset(data, 0, bytes);
+  } else { /* what was never touched is zero; what was becomes so page by page, its ends by hand */
+    const size_t page = page_bytes();
+    char *begin = static_cast<char*>(data), *end = begin + bytes;
+    char *from = begin + (page - reinterpret_cast<uintptr_t>(begin) % page) % page,
+         *to = end - reinterpret_cast<uintptr_t>(end) % page;
+    memset(begin, 0, static_cast<size_t>(from - begin));
+    madvise(from, static_cast<size_t>(to - from), MADV_DONTNEED);
+    memset(to, 0, static_cast<size_t>(end - to));
+  }
 }
 
 void unfence(void* data) noexcept {

@@ -1,5 +1,7 @@
 /* The runtime over the emulation: device memory is the process's own, a stream is nothing, calls are done when they
  * return. */
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -43,9 +45,22 @@ void to_host(void* target, const void* source, size_t bytes, Stream) {
   std::memcpy(target, source, bytes);
 }
 void zero(void* memory, size_t bytes, Stream) {
-  std::memset(memory, 0, bytes);
+  gpu::zero_fenced(memory, bytes);
 }
 void wait(Stream) {}
+
+namespace {
+
+/* A line for each kernel that is launched, in the file GRETA_EMULATED_LOG: a test sees that all of them were. */
+void note(const char* kernel) {
+  const char* path = std::getenv("GRETA_EMULATED_LOG");
+  FILE* log = path == nullptr ? nullptr : std::fopen(path, "a");
+  if (log == nullptr) return;
+  std::fprintf(log, "%s\n", kernel);
+  std::fclose(log);
+}
+
+}  // namespace
 
 Function find(const char* kernel) {
   const gpu::Kernel* found = gpu::find_kernel(kernel);
@@ -59,6 +74,7 @@ void launch(Function function, Grid grid, int waves, const void* params, Stream)
   const auto& kernel = *static_cast<const gpu::Kernel*>(function);
   if (kernel.threads != waves * gpu::wave)
     fail(GRETA_INTERNAL, "kernel %s was not written for %d waves", kernel.name, waves);
+  note(kernel.name);
   const char* error = gpu::launch(kernel, grid.x, grid.y, grid.z, params);
   if (error != nullptr) fail(GRETA_DEVICE_ERROR, "%s", error);
 }
