@@ -55,6 +55,18 @@ def test_rules(changes: dict[str, Any], words: str) -> None:
     assert "; ".join(replace(FINE, **changes).broken()) == words
 
 
+DYNAMIC = re.compile(r"extern\b[^;(]*\b(?:shared|__shared__)\b")
+
+
+def test_no_kernel_declares_lds_without_a_size() -> None:
+    """An optimised code object does not say that a kernel takes what the launch gives."""
+    for line in ("extern __shared__ float x[];", "extern __attribute__((shared)) float x[];"):
+        assert DYNAMIC.search(line.replace("__attribute__((", ""))
+    sources = [path for path in (ROOT / "native/src/hip").rglob("*") if path.suffix in (".h", ".cpp")]
+    assert len(sources) > 30
+    assert [p.name for p in sources if DYNAMIC.search(p.read_text().replace("__attribute__((", ""))] == []
+
+
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"__CLANG_OFFLOAD_BUNDLE__" + bytes(8), b"text"])
 def test_a_file_without_code(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
