@@ -52,13 +52,20 @@ KERNEL = rb"greta_(?:(?:prefill|decode)_[a-z0-9_]*[a-z0-9]|[a-z_]+_kernel|combin
 
 def test_every_kernel_runs_and_is_checked(wave: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of all that are in the library: each head size and type; of decode one row, up to four and up to eight. Over a
-    tile and a bit, so that masks and splits have something to do. What no test runs, no test can see broken."""
+    tile and a bit, with all that can be asked of a score and queries that begin to see at different keys. What no test
+    runs, no test can see broken."""
     log, library = tmp_path / "log", emulated(wave)
     monkeypatch.setenv("GRETA_EMULATED_LOG", str(log))
     for dim, kv in product((64, 80, 96, 128, 192, 256), DTYPES):
         act = kv if kv in ("bf16", "f16") else "f32"
-        for heads, q_len in ((2, 1), (6, 1), (2, 8)):
-            check(library, Shape((67,), (q_len,), act, kv, heads, dqk=dim, dv=dim, splits=2, scaled=is_scaled(kv)))
+        for heads, q_len in ((2, 1), (2, 3), (4, 4)):
+            check(
+                library,
+                Shape(
+                    (67,), (q_len,), act, kv, heads, dqk=dim, dv=dim, splits=2, window=40, cap=3.0, sinks=True,
+                    alibi=True, scaled=is_scaled(kv),
+                ),
+            )  # fmt: skip
     test_trimmed_rows_are_forgotten_and_others_are_not(wave)
     test_rope("half", "f32", wave)
     monkeypatch.setenv("GRETA_HIP_KERNELS", "naive")
@@ -118,6 +125,12 @@ def test_lengths_around_tiles_pages_and_rows_of_a_wave(n: int, wave: str) -> Non
 def test_splits_of_one_tile_or_none(splits: int, wave: str, kernels: str) -> None:
     for n in (63, 64, 65, 128, 129, 193):
         check(emulated(wave), Shape((n, 1), (2, 1), "f32", "f32", 2, 1, splits=splits, phases=("decode",)))
+
+
+@pytest.mark.parametrize("splits", [1, 5, 18])
+def test_many_tiles(splits: int, wave: str, kernels: str) -> None:
+    """Eighteen, which one split walks, or each has one of."""
+    check(emulated(wave), Shape((1150, 700), (3, 1), heads=2, kv_heads=1, page=16, splits=splits))
 
 
 @pytest.mark.parametrize("window", [1, 2, 63, 64, 65, 200])
