@@ -23,6 +23,9 @@ from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, DRIFT_REGRESSIO
 
 Section = Callable[[Sequence[ProbeResult], Lang], list[str]]
 
+_STATES = {"failed": "FAIL", "passed": "PASS", "xfailed": "XFAIL"}
+"""Of a suite, by the outcomes of its probes: the first of these that there is."""
+
 
 def final_report(
     results: Sequence[ProbeResult],
@@ -84,13 +87,13 @@ def is_prepared(results: Sequence[ProbeResult]) -> bool:
 def _overall(results: Sequence[ProbeResult], lang: Lang) -> str:
     if is_prepared(results):
         return f"PREPARED_FOR_EXECUTION (0 / {len(results)})"
-    counts = Counter(r.outcome for r in results)
-    reached = all(r.not_run_kind != NOT_REACHED for r in results)
-    passed = "PASS" if reached else "INTERRUPTED"  # what was not reached may have failed
-    state = (
-        "FAIL" if counts["failed"] else passed if counts["passed"] or counts["xfailed"] else say("word.not_run", lang)
-    )
-    return f"{state} ({counts['passed']} / {len(results)})"
+    counts: Counter[str] = Counter(r.outcome for r in results)
+    ran = [word for outcome, word in _STATES.items() if counts[outcome]]
+    state = ran[0] if ran else say("word.not_run", lang)
+    if ran and state != "FAIL" and any(r.not_run_kind == NOT_REACHED for r in results):
+        state = "INTERRUPTED"  # what was not reached may have failed
+    xfailed = f", {say('word.xfailed', lang)}: {counts['xfailed']}" if counts["xfailed"] else ""
+    return f"{state} ({counts['passed']} / {len(results)}){xfailed}"
 
 
 def _executive(results: Sequence[ProbeResult], lang: Lang, session: RunTest, notes: Sequence[str]) -> list[str]:

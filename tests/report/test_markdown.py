@@ -63,6 +63,20 @@ def test_an_interrupted_run_does_not_say_pass():
     assert "**Status / Estado**: INTERRUPTED (1 / 2)" in report([passed, missed])
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        (("xfailed", "xfailed"), "XFAIL (0 / 2), xfail: 2"),
+        (("xfailed", "passed"), "PASS (1 / 2), xfail: 1"),
+        (("xfailed", "failed"), "FAIL (0 / 2), xfail: 1"),
+        (("xfailed", "not_run"), "XFAIL (0 / 2), xfail: 1"),
+    ],
+)
+def test_what_fails_as_its_mark_says_is_no_pass(outcomes, status):
+    text = report([replace(samples.result(), outcome=outcome) for outcome in outcomes])
+    assert f"**Status / Estado**: {status}  \n" in text
+
+
 def test_nothing_is_left_to_be_filled_in():
     text = report([samples.result(drift=None)])
     for word in ("TBD", "TODO", "None", "nan"):
