@@ -17,7 +17,7 @@ from pytest_greta.dtypes import DTYPES
 from pytest_greta.engine.spec import StageSpec
 from pytest_greta.trace.paths import RUNS, phase_of
 from pytest_greta.trace.records import Key, PathTrace, Tap, Trace
-from pytest_greta.trace.stages import EXTRA, MODEL
+from pytest_greta.trace.stages import EXTRA, MODEL, is_beside
 from pytest_greta.verdict import Breach, Evidence, FirstFailure
 
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -70,7 +70,7 @@ def gather(
         kernels=kernels,
         weights=str(trace.facts.get("weights", "")),
         cache="engine" if "cache" in trace.facts.get("done_by_engine", ()) else "library",
-        ways=tuple(ways(trace)),
+        ways=(*ways(trace), *(_unjudged_beside(trace) if checks else ())),
         repeats=_further(trace, "repeat"),
         zeros=_further(trace, "q0"),
         breaches=tuple(breaches),
@@ -106,6 +106,20 @@ def ways(trace: Trace) -> Iterable[Mapping[str, Any]]:
         yield {"way": "batch", "count": len(made["companions"]), "rows": list(made["companions"])}
     if len(decode) > 1 or decode[:1] > [1]:
         yield {"way": "decode", "count": len(decode), "sizes": decode}
+
+
+def _unjudged_beside(trace: Trace) -> Iterable[Mapping[str, Any]]:
+    """One more row, where companions and pad rows are judged in some layers only: in those of which every path kept
+    their rows of the cache (``engine.beside.MOST``)."""
+    made = trace.facts.get("way", {})
+    kept = [
+        {key.layer for key in path.beside if key.stage == "kv_read" and is_beside(key.part.partition(".")[2])}
+        for name, path in trace.paths.items()
+        if name in RUNS
+    ]
+    layers = set.intersection(*kept) if kept else set()
+    if (made.get("left_pad") or made.get("companions")) and len(layers) < len(trace.layers):
+        yield {"way": "beside", "layers": len(layers), "of": len(trace.layers)}
 
 
 def declares_less(

@@ -17,17 +17,16 @@ from pytest_greta.checks.elsewhere import Elsewhere
 from pytest_greta.checks.judge import Group
 from pytest_greta.checks.places import Places
 from pytest_greta.checks.provenance import provenance
-from pytest_greta.checks.result import Rounding, StageCheck
+from pytest_greta.checks.result import Rounding, StageCheck, beside
+from pytest_greta.checks.rounding import is_same
 from pytest_greta.checks.stack import equal_rows
 from pytest_greta.checks.view import Cache, View
 from pytest_greta.dtypes import Array, DType
 from pytest_greta.engine.spec import ModelConfig, StageSpec
 from pytest_greta.result import AttentionStat
 from pytest_greta.trace.paths import PATHS, RUNS, phase_of
-from pytest_greta.trace.records import Key, Tap
+from pytest_greta.trace.records import Tap
 from pytest_greta.trace.stages import ATTENTION_STAGES, PADS
-
-_PADS = "in pad rows, which see no key and give 0 and an lse of -inf"
 
 
 class Attending:
@@ -123,35 +122,43 @@ class Attending:
         """Pad rows, which see no key, and companions of the batch, over the bytes that their rows are read back as."""
         checks = []
         for path in RUNS:
-            beside = self.trace.paths[path].beside if path in self.trace.paths else {}
-            for key, tap in beside.items():
-                if (key.layer, key.stage) != (spec.layer, spec.stage):
-                    continue
-                q, k, v = (
-                    beside.get(Key(key.layer, *place))
-                    for place in (("q_rope", key.part), ("kv_read", f"k.{key.part}"), ("kv_read", f"v.{key.part}"))
-                )
-                if q is None or k is None or v is None:  # of companions that are too long the rows were not kept
-                    continue
-                settings = self.config.layers[key.layer]
-                unseen = np.zeros_like(tap.positions)
-                call = Call(
-                    positions=tap.positions,
-                    q=q.values,
-                    k=_scaled(k.values, settings.k_scale),
-                    v=_scaled(v.values, settings.v_scale),
-                    rows=Rows(unseen, unseen, unseen)
-                    if key.part == PADS
-                    else Rows.causal(tap.positions, settings.window),
-                    options=Options.of(settings, self.config.softmax_scale, self.config.head_dim_qk),
-                    act=self.act,
-                    numerics=self.numerics[path],
-                )
-                note = _PADS if key.part == PADS else f"in companion {key.part[3:]} of the batch"
-                for check in self._rows(spec, path, tap, call, _of(spec, call.reference())):
-                    said = note if check.grade != "ok" else ""
-                    checks.append(replace(check, part=key.part, note=said, pattern=(), pages=(), gain=None))
+            for part in (*self.view.companions(), PADS):
+                tap = self.view.tap_beside(path, spec.layer, spec.stage, part)
+                made = None if tap is None else self._made_beside(path, spec.layer, part)
+                if tap is not None and made is not None:
+                    judged = self._rows(spec, path, tap, made[0], _of(spec, made[1]))
+                    checks += [beside(check, part) for check in judged]
         return checks
+
+    def _made_beside(self, path: str, layer: int, part: str) -> tuple[Call, AttentionReference] | None:
+        """As ``_made``; None in a layer of which the rows were not kept. A prefix run that asked the same of the same
+        bytes as the full one shares its reference."""
+        if (path, part) in self._calls:
+            return self._calls[path, part]
+        places = ("q_rope", part), ("kv_read", f"k.{part}"), ("kv_read", f"v.{part}")
+        taps, whole = ([self.view.tap_beside(name, layer, *place) for place in places] for name in (path, "full"))
+        found = [tap for tap in taps if tap is not None]
+        if len(found) < len(places):
+            return None
+        if path == "prefix" and self.numerics[path] == self.numerics["full"] and all(map(_is_same_tap, taps, whole)):
+            self._calls[path, part] = self._made_beside("full", layer, part)
+        else:
+            call = self._call_beside(path, layer, part, *found)
+            self._calls[path, part] = call, call.reference()
+        return self._calls[path, part]
+
+    def _call_beside(self, path: str, layer: int, part: str, q: Tap, k: Tap, v: Tap) -> Call:
+        settings, unseen = self.config.layers[layer], np.zeros_like(q.positions)
+        return Call(
+            positions=q.positions,
+            q=q.values,
+            k=_scaled(k.values, settings.k_scale),
+            v=_scaled(v.values, settings.v_scale),
+            rows=Rows(unseen, unseen, unseen) if part == PADS else Rows.causal(q.positions, settings.window),
+            options=Options.of(settings, self.config.softmax_scale, self.config.head_dim_qk),
+            act=self.act,
+            numerics=self.numerics[path],
+        )
 
     def _rows(
         self, spec: StageSpec, path: str, tap: Tap, call: Call, reference: Reference, statistical: bool = False
@@ -277,6 +284,13 @@ def _same(call: Call, other: Call, at: NDArray[np.intp]) -> NDArray[np.bool_]:
         & (call.numerics == other.numerics)
     )
     return same & equal_rows(call.q, other.q, at)
+
+
+def _is_same_tap(mine: Tap | None, theirs: Tap | None) -> bool:
+    """The same rows, and the same bytes in them."""
+    if mine is None or theirs is None:
+        return False
+    return np.array_equal(mine.positions, theirs.positions) and is_same(mine.values, theirs.values)
 
 
 def _alike(cache: Cache, full: Cache) -> int:

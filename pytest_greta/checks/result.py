@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from pytest_greta.trace.stages import PADS
 
 Grade = Literal["ok", "suspect", "definite"]
 
@@ -120,6 +122,17 @@ class StageCheck:
     @property
     def grade(self) -> Grade:
         return grade(self.rho, self.rho2)
+
+
+_PADS = "in pad rows, which see no key and give 0 and an lse of -inf, or of the sink's score"
+
+
+def beside(check: StageCheck, part: str) -> StageCheck:
+    """``check`` as one of rows that are no part of the probed sequence: of what was looked at for the case itself,
+    patterns, pages and gains, it says nothing."""
+    where = _PADS if part == PADS else f"in companion {part[3:]} of the batch"
+    note = "; ".join(filter(None, (where, check.note))) if check.grade != "ok" else check.note
+    return replace(check, part=part, note=note, pattern=(), pages=(), gain=None)
 
 
 def grade(rho: float, rho2: float) -> Grade:

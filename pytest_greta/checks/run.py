@@ -16,11 +16,11 @@ from pytest_greta.checks import reference as ref
 from pytest_greta.checks.attending import Attending
 from pytest_greta.checks.bounds import Reference
 from pytest_greta.checks.constants import EPSILONS
-from pytest_greta.checks.judge import Group, judge_bytes, judge_equal, merge
+from pytest_greta.checks.judge import Group, judge, judge_bytes, judge_equal, merge
 from pytest_greta.checks.places import Places
 from pytest_greta.checks.price import Weighing
 from pytest_greta.checks.quantised import may_differ
-from pytest_greta.checks.result import Price, Sees, StageCheck
+from pytest_greta.checks.result import Price, Sees, StageCheck, beside
 from pytest_greta.checks.rounding import is_same, round_to
 from pytest_greta.checks.stack import concatenated, stack
 from pytest_greta.checks.view import Gathered, Missing, View
@@ -138,7 +138,7 @@ class _Walk:
 
     def _same(self, spec: StageSpec) -> list[StageCheck]:
         if spec.stage == "kv_read":
-            return self._cache_read(spec)
+            return self._cache_read(spec) + self._read_beside(spec)
         found = self.view.gather(spec, RUNS, spec.inputs)
         return [
             check
@@ -173,6 +173,39 @@ class _Walk:
                 parts += [_named(c, part) for c in judged]
             if parts:
                 checks.append(merge(parts))
+        return checks
+
+    def _read_beside(self, spec: StageSpec) -> list[StageCheck]:
+        """The same of companions, whose rows are read once, at the end of a path."""
+        checks = []
+        for name in self.view.companions():
+            parts: dict[str, list[StageCheck]] = {}
+            for part in "kv":
+                for check in self._read_of(spec, part, name):
+                    parts.setdefault(check.path, []).append(_named(check, part))
+            checks += [beside(merge(judged), name) for judged in parts.values()]
+        return checks
+
+    def _read_of(self, spec: StageSpec, part: str, name: str) -> list[StageCheck]:
+        """What a path gave ``kv_write``, in the cache's type; of the rows that decode found there, the bytes that the
+        prefix run read."""
+        layer = self.config.layers[spec.layer]
+        given, scales = ("k_rope", layer.k_scale) if part == "k" else ("v_proj", layer.v_scale)
+        spec, read = replace(spec, inputs=(given,)), f"{part}.{name}"
+        checks = []
+        gathered = self.view.gather_beside(spec.layer, (spec.stage, read), (given, name))
+        for numerics, found in self._by_numerics(gathered):
+            rows = stack(found)
+            place = self.places.of(spec, rows.stored)
+            if scales is None and is_same(rows.inputs[0], rows.stored):
+                checks += judge_equal(rows.stored, rows.groups, place)
+            else:
+                checks += judge(ref.cache(rows.inputs[0], scales, numerics), rows.stored, rows.groups, place)
+        before, after = (self.view.beside(path, spec.layer, read) for path in ("prefix", "decode"))
+        if before is not None and after is not None:
+            still = after.values[: len(before.values)]
+            group = Group("decode", before.positions)
+            checks += judge_bytes(before.values, still, [group], self.places.of(spec, still))
         return checks
 
     # -- rows of all paths stacked ---------------------------------------------------------------------------------
@@ -274,15 +307,27 @@ class _Walk:
         return self.places.judge(spec, reference(*rows.inputs), rows.stored, rows.groups, statistical=statistical)
 
     def _rope(self, spec: StageSpec) -> list[StageCheck]:
+        checks = self._turned(spec, self.view.gather(spec, RUNS, spec.inputs), self.view.rope_positions)
+        for name in self.view.companions():
+            found = self.view.gather_beside(spec.layer, (spec.stage, name), (spec.inputs[0], name))
+            checks += [beside(check, name) for check in self._turned(spec, found, lambda _, slots: slots)]
+        return checks
+
+    def _turned(
+        self,
+        spec: StageSpec,
+        gathered: Sequence[Gathered],
+        positions_of: Callable[[str, NDArray[np.int64]], NDArray[np.int64]],
+    ) -> list[StageCheck]:
         layer = self.config.layers[spec.layer]
         checks = []
-        for numerics, found in self._by_numerics(self.view.gather(spec, RUNS, spec.inputs)):
+        for numerics, found in self._by_numerics(gathered):
             rows = stack(found)
             (x,) = rows.inputs
             if layer.rope_style == "none":
                 checks += judge_bytes(x, rows.stored, rows.groups, self.places.of(spec, rows.stored))
                 continue
-            positions = np.concatenate([self.view.rope_positions(path, kept) for path, kept in rows.rows])
+            positions = np.concatenate([positions_of(path, kept) for path, kept in rows.rows])
             angles, turning = self._angles_of(positions, layer, x.shape[-1], numerics)
             reference = ref.rope_by_rows(x, turning, layer, numerics)
             judged = self.places.judge(spec, reference, rows.stored, rows.groups)

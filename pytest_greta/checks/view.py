@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from pytest_greta.checks.attention import Spans
 from pytest_greta.checks.judge import Group
 from pytest_greta.dtypes import Array
 from pytest_greta.engine.spec import StageSpec
+from pytest_greta.trace.paths import RUNS
 from pytest_greta.trace.records import Key, Tap, Trace
 from pytest_greta.trace.stages import BEFORE_LAYERS, MODEL
 
@@ -153,8 +154,27 @@ class View:
         source = {"aligned": "full"}.get(path, path)
         if path == "decode" and part.endswith(".before"):
             source = "prefix"
-        found = self.trace.paths.get(source)
-        return None if found is None else found.beside.get(Key(layer, "kv_read", part))
+        return self.tap_beside(source, layer, "kv_read", part)
+
+    def tap_beside(self, path: str, layer: int, stage: str, part: str) -> Tap | None:
+        """Of tokens that are no part of the probed sequence; not every run has them, nor every layer."""
+        found = self.trace.paths.get(path)
+        return None if found is None else found.beside.get(Key(layer, stage, part))
+
+    def companions(self) -> Iterator[str]:
+        """Their names, which are the parts of what was tapped of them."""
+        for seq in range(len(self.trace.facts.get("way", {}).get("companions", ()))):
+            yield f"seq{seq}"
+
+    def gather_beside(self, layer: int, of: tuple[str, str], given: tuple[str, str]) -> list[Gathered]:
+        """By run: the rows of ``given`` that were tapped beside the probed ones, and the same rows of ``of``; both are
+        (stage, part)."""
+        found = []
+        for path in RUNS:
+            out, x = (self.tap_beside(path, layer, *place) for place in (of, given))
+            if out is not None and x is not None:
+                found.append(Gathered(path, x.positions, _rows(out, x.positions), (x.values,)))
+        return found
 
     def spans(self, path: str, positions: NDArray[np.int64], first: int, window: int) -> Spans | None:
         """What the calls of these rows span, keys counted from row ``first`` on; None where the trace does not say.

@@ -1,4 +1,5 @@
-"""What lies beside the probed rows in the cache: rows that a kernel with wrong addressing would read in their place.
+"""What lies beside the probed rows in the cache: rows that a kernel with wrong addressing would read in their place,
+and over which their own queries attend.
 
 Parts, of the pseudo-stage ``kv_read``, each once with ``k`` and once with ``v``:
 
@@ -11,26 +12,37 @@ Parts, of the pseudo-stage ``kv_read``, each once with ``k`` and once with ``v``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pytest_greta.backends.base import AttentionSession
-from pytest_greta.engine.ways import Layout, Reuse
+from pytest_greta.backends.base import AttentionSession, SessionConfig
+from pytest_greta.dtypes import DTYPES
+from pytest_greta.engine.ways import Layout, Reuse, Ways
 from pytest_greta.trace.records import Key, Tap
 
 MOST = 1 << 26
-"""Bytes kept of one path, 64 MiB: a probe with longer companions goes without them."""
+"""Bytes kept of one path, 64 MiB: these rows, and of companions what was written to them, before RoPE and after. A
+probe with longer companions goes without them in some layers, and its evidence says so (``evidence.ways``)."""
+
+
+def kept_layers(layers: Sequence[int], ways: Ways, steps: int, config: SessionConfig) -> tuple[int, ...]:
+    """Those of ``layers`` of which all that lies beside the probed rows is kept: all, or as many as ``MOST`` allows,
+    evenly among them."""
+    new = sum(length + steps for length in ways.companions)
+    rows = new + ways.left_pad + (ways.reuse.rollback if ways.reuse else 0)
+    held = (config.head_dim_qk + config.head_dim_v) * DTYPES[config.kv_dtype].itemsize
+    given = (2 * config.head_dim_qk + config.head_dim_v) * DTYPES[config.act_dtype].itemsize
+    fit = MOST // max(1, config.n_kv_heads * (rows * held + new * given))
+    return tuple(layers) if fit >= len(layers) else tuple(layers[i * len(layers) // fit] for i in range(fit))
 
 
 class Beside:
-    """Reads those rows of one path, in the layers that are traced. Only cases with ``batch``, ``left_pad`` or ``reuse``
-    have any."""
+    """Reads those rows of one path, in ``layers``. Only cases with ``batch``, ``left_pad`` or ``reuse`` have any."""
 
     def __init__(self, layers: Iterable[int]) -> None:
         self._layers = tuple(layers)
         self._taps: dict[Key, Tap] = {}
-        self._bytes = 0
 
     def read(self, session: AttentionSession, layout: Layout) -> Mapping[Key, Tap]:
         """The companions' rows and the pad rows, as they are at the end of a path; and what was kept before."""
@@ -53,8 +65,5 @@ class Beside:
             return
         rows = np.arange(count, dtype=np.int64) + (start if first is None else first)
         for layer in self._layers:
-            if self._bytes > MOST:
-                return
             for part, values in zip("kv", session.kv_read(layer, seq, start, count), strict=True):
                 self._taps[Key(layer, "kv_read", f"{part}.{name}")] = Tap(rows, values)
-                self._bytes += values.nbytes

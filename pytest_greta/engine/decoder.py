@@ -86,10 +86,12 @@ class Decoder:
         if cfg.qk_norm:
             q = tap("q_norm", self._norm(q, f"layers.{i}.q_norm"))
             k = tap("k_norm", self._norm(k, f"layers.{i}.k_norm"))
+        given = q, k
         q, k = q.copy(), k.copy()
         self.session.rope(i, call.phase, call.batch, q, k)
         tap("q_rope", q)
         tap("k_rope", k)
+        self._tap_beside(i, call, given, (q, k, v))
         out = self._attend(i, call, q, k, v)
         o = tap("o_proj", self._linear(out.reshape(len(out), -1), f"layers.{i}.o"))
         if cfg.post_norms:
@@ -104,6 +106,18 @@ class Decoder:
             down = tap("post_ffn_norm", self._norm(down, f"layers.{i}.post_ffn_norm"))
         return tap("x_out", self._add(x, down))
 
+    def _tap_beside(self, i: int, call: Call, given: tuple[Array, Array], turned: tuple[Array, Array, Array]) -> None:
+        """What attention and the cache are given of the tokens beside the probed rows: q of those that are looked at;
+        of companions k and v of all, and q and k before RoPE. ``given``: q, k; ``turned``: q, k, v."""
+        before = "norm" if self.config.qk_norm else "proj"
+        for other in call.others:
+            looked_at = other.queries(i)
+            self.tracer.tap_beside(i, "q_rope", other, turned[0], looked_at)
+            if other.is_companion:
+                self.tracer.tap_beside(i, f"q_{before}", other, given[0], looked_at)
+                for stage, values in ((f"k_{before}", given[1]), ("k_rope", turned[1]), ("v_proj", turned[2])):
+                    self.tracer.tap_beside(i, stage, other, values)
+
     def _attend(self, i: int, call: Call, q: Array, k: Array, v: Array) -> Array:
         """Write the new rows, read them back, attend; then the further calls from the same inputs."""
         session, tracer, rows = self.session, self.tracer, call.rows
@@ -115,9 +129,9 @@ class Decoder:
             self.read_cache(i, call)
         out, lse = session.attend(i, call.phase, call.batch, q)
         for other in call.others:
-            for stage, values in (("q_rope", q), ("attn_out", out), ("lse", lse)):
+            for stage, values in (("attn_out", out), ("lse", lse)):
                 if values is not None:
-                    tracer.tap_beside(i, stage, other, values)
+                    tracer.tap_beside(i, stage, other, values, other.queries(i))
         own = {"": (out[call.probed], None if lse is None else lse[call.probed])}
         if tracer.wants(i) and tracer.further:
             with tracer.beside(session):

@@ -24,7 +24,7 @@ from pytest_greta.backends.base import (
 from pytest_greta.backends.complete import Completed
 from pytest_greta.cases.model import Inject
 from pytest_greta.dtypes import DTYPES
-from pytest_greta.engine.beside import Beside
+from pytest_greta.engine.beside import Beside, kept_layers
 from pytest_greta.engine.decoder import Decoder, Gemm
 from pytest_greta.engine.recording import Recording
 from pytest_greta.engine.rows import checked_rows, dealt_rows
@@ -174,7 +174,8 @@ class _Run:
         self.done_by_engine: tuple[str, ...] = ()
         self.fired: set[Inject] = set()
         """The faults that changed what was passed on."""
-        self._before = Beside(self.layers)
+        self.layers_beside = kept_layers(self.layers, plan.ways, plan.steps, self.config)
+        self._before = Beside(self.layers_beside)
         self._engine_plant = EnginePlant(plan.inject) if plan.inject and plants_engine(plan.inject) else None
         self.opened: dict[str, dict[str, Any]] = {}
         """What the sessions of each phase's library were opened with."""
@@ -199,7 +200,7 @@ class _Run:
         """prefill(N + steps), in one call."""
         path, layout = self._prefill("full", self.full_rows)
         self._run(path, layout, [Segment("prefill", 0, len(self.ids))])
-        trace = path.trace(self.ids, Beside(self.layers).read(path.session, layout))
+        trace = path.trace(self.ids, Beside(self.layers_beside).read(path.session, layout))
         self._full = (path.session, layout, trace.taps)
         return trace
 
@@ -223,7 +224,7 @@ class _Run:
         tracer = self._tracer("decode", range(n, n + steps))
         path = Recording("decode", self.libraries["decode"].description, session, tracer)
         self._run(path, layout, self.plan.ways.decode(n, steps))
-        return path.trace(self.ids, Beside(self.layers).read(session, layout))
+        return path.trace(self.ids, Beside(self.layers_beside).read(session, layout))
 
     def aligned(self) -> PathTrace:
         """The decode kernel with the full run's query of row N, over the full run's cache: one call a layer."""
@@ -329,7 +330,7 @@ class _Run:
         numerics = declared(self.libraries[phase], phase, self.plan)
         doubt = numerics.rounds_p or not numerics.schedule_known
         further = (part for part in self.plan.further if part != "q0" or doubt)
-        return Tracer(self.layers, rows, further, self.dealt)
+        return Tracer(self.layers, rows, further, self.dealt, self.layers_beside)
 
     def _layout(self) -> Layout:
         return Layout(self.plan.ways, self.ids, self.source.config.vocab, self.plan.seed, self.block_table)

@@ -38,7 +38,8 @@ class Tracer:
     ``layers``: those to keep (stages outside the layers are always kept). ``rows``: the sequence rows to keep of every
     stage that is not in ``ALL_ROWS``. Several calls of one stage (decode steps, chunks) are concatenated. ``further``:
     attention calls to make beside the path's own, by the part that they are tapped as (``stages.EXTRA``). ``dealt``: by
-    layer, rows to keep beside of ``ATTENDED``, but of the call with q = 0 (``q0``).
+    layer, rows to keep beside of ``ATTENDED``, but of the call with q = 0 (``q0``). ``layers_beside``: those of which
+    tokens beside the probed rows are kept (``beside.kept_layers``).
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Tracer:
         rows: Iterable[int],
         further: Iterable[str] = (),
         dealt: Mapping[int, Sequence[int]] = MappingProxyType({}),
+        layers_beside: Iterable[int] = (),
     ) -> None:
         self.further = tuple(further)
         self.ran: Counter[tuple[str, str]] = Counter()
@@ -54,6 +56,7 @@ class Tracer:
         self.layers = frozenset(layers) | {MODEL}
         self.rows = np.array(sorted(set(rows)), dtype=np.int64)
         self.dealt = dealt
+        self.layers_beside = frozenset(layers_beside)
         self.has_aside = False
         self._parts: _Parts = {}
         self._beside: _Parts = {}
@@ -105,16 +108,20 @@ class Tracer:
         if layer in self.layers:
             self._parts[Key(layer, stage, part)] = [(np.array([ASIDE], dtype=np.int64), values.copy())]
 
-    def tap_beside(self, layer: int, stage: str, other: Others, values: NDArray[Any]) -> None:
-        """Keep the rows of ``values`` [T, ...], of all tokens of a call, that belong to ``other``."""
-        if layer in self.layers:
-            self._beside.setdefault(Key(layer, stage, other.name), []).append((other.rows, values[other.at]))
+    def tap_beside(
+        self, layer: int, stage: str, other: Others, values: NDArray[Any], which: NDArray[np.int64] | None = None
+    ) -> None:
+        """Keep the rows of ``values`` [T, ...], of all tokens of a call, that belong to ``other``; of these only those
+        that ``which`` has the indices of, where it is given."""
+        if layer in self.layers_beside:
+            rows, at = (x if which is None else x[which] for x in (other.rows, other.at))
+            self._beside.setdefault(Key(layer, stage, other.name), []).append((rows, values[at]))
 
     def taps(self) -> dict[Key, Tap]:
         return _joined(self._parts)
 
     def beside_taps(self) -> dict[Key, Tap]:
-        """Of queries that are no part of the path."""
+        """Of tokens that are no part of the path."""
         return _joined(self._beside)
 
 

@@ -69,12 +69,25 @@ class Ways:
 
 @dataclass(frozen=True)
 class Others:
-    """Queries of a call that are looked at beside the probed rows. ``name``: ``seq0`` of companion 0, or ``pad``.
-    ``at`` int64 [R]: which tokens of the call; ``rows`` int64 [R]: their slots, of pad rows -pad .. -1."""
+    """Tokens of a call beside the probed rows. ``name``: ``seq0`` of companion 0, or ``pad``. ``at`` int64 [R]: which
+    tokens of the call; ``rows`` int64 [R]: their slots, of pad rows -pad .. -1. ``dealt``: of a companion, indices of
+    these in an order drawn from the seed."""
 
     name: str
     at: NDArray[np.int64]
     rows: NDArray[np.int64]
+    dealt: NDArray[np.int64] | None = None
+
+    @property
+    def is_companion(self) -> bool:
+        return self.dealt is not None
+
+    def queries(self, layer: int) -> NDArray[np.int64]:
+        """Indices of the queries that a layer is looked at in: all pad rows; of a companion the last and one that is
+        dealt to the layer, so that none comes twice before each came once."""
+        if self.dealt is None:
+            return np.arange(len(self.at))
+        return np.unique([self.dealt[layer % len(self.dealt)], len(self.at) - 1])
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ class Layout:
     ) -> None:
         self.ways, self.ids, self.block_table = ways, ids, block_table
         self._vocab, self._rng = vocab, np.random.default_rng([seed, 1])
-        self._looked_at = np.random.default_rng([seed, 6])
+        self._dealt = np.random.default_rng([seed, 6])
         self._companions = [0] * len(ways.companions)
 
     def calls(self, segments: list[Segment]) -> Iterator[Call]:
@@ -157,9 +170,9 @@ class Layout:
         return Call(segment.phase, everything, rows, slice(others + before, None), batch, pad, tuple(beside))
 
     def _of_companion(self, seq: int, first: int, count: int, at: int) -> Others:
-        """Of its ``count`` tokens in the call, which are ``at`` and those that follow, the last and one by the seed."""
-        chosen = np.unique([int(self._looked_at.integers(count)), count - 1])
-        return Others(f"seq{seq}", at + chosen, first + chosen)
+        """Its ``count`` tokens in the call, which are ``at`` and those that follow."""
+        tokens = np.arange(count, dtype=np.int64)
+        return Others(f"seq{seq}", at + tokens, first + tokens, self._dealt.permutation(max(1, count - 1)))
 
     def lengths(self, rows: int) -> list[int]:
         """Slots in use, by sequence, with ``rows`` rows of the probed one."""

@@ -98,6 +98,10 @@ CATALOGUE: dict[str, str] = {
     "summary.canary_none": "canary: none applicable ({count} probes)",
     "summary.schedule": "finding SCHEDULE, {count}: {detail}",
     "summary.nondeterministic": "finding NONDETERMINISTIC, {count}: a repeated attention call gave other bytes",
+    "summary.companions": (
+        "not judged in every layer: the companions and pad rows of {count} probes, too long to be kept; the key layers "
+        "chooses where they are"
+    ),
     "summary.baseline": "baseline: {compared} probes compared, {worse} worse, {better} better",
     "summary.baseline_alien": (
         "baseline of another setup ({differs}): of {count} probes only right and wrong were compared"
@@ -222,6 +226,10 @@ CATALOGUE: dict[str, str] = {
     "way.cache_fp8": "cache {name}: rows in e4m3 at one scale, which the prefill sets; read within its rounding",
     "way.left_pad": "{rows} pad rows stand before the prompt",
     "way.batch": "companions in the batch: {count}, of {rows} rows in the end",
+    "way.beside": (
+        "companions and pad rows are judged in {layers} of {of} layers only: too long to be kept in more; the key "
+        "layers chooses which"
+    ),
     "way.decode": "{count} calls ran in decode: {sizes} rows",
     "way.size": "{count} of {rows}",
     "failure.no_kernels": "no kernel was seen to run",
@@ -478,7 +486,7 @@ CATALOGUE: dict[str, str] = {
     "note.tiny": "only on the added row of tiny norm",
     "note.epsilon": "fits epsilon {other} in place of {own}",
     "note.configuration": "{name} is {given}, the checkpoint or the plan says {wanted}",
-    "note.pads": "in pad rows, which see no key and give 0 and an lse of -inf",
+    "note.pads": "in pad rows, which see no key and give 0 and an lse of -inf, or of the sink's score",
     "note.companion": "in companion {other} of the batch",
     "note.part": "part {part}",
     "note.schedules": "P rounding schedules differ (decode {decode}, prefill {prefill}), not bit-reproducible",

@@ -100,6 +100,10 @@ CATALOGUE: dict[str, str] = {
     "summary.canary_none": "canario: ninguno aplicable ({count} sondas)",
     "summary.schedule": "hallazgo SCHEDULE, {count}: {detail}",
     "summary.nondeterministic": "hallazgo NONDETERMINISTIC, {count}: al repetir la atención cambiaron los bytes",
+    "summary.companions": (
+        "no se juzgan en todas las capas: los acompañantes y filas de relleno de {count} sondas, demasiado largos para "
+        "guardarlos; la clave layers elige dónde"
+    ),
     "summary.baseline": "línea base: {compared} sondas comparadas, {worse} peores, {better} mejores",
     "summary.baseline_alien": (
         "línea base de otra configuración ({differs}): de {count} sondas solo se comparó si están bien o mal"
@@ -235,6 +239,10 @@ CATALOGUE: dict[str, str] = {
     "way.cache_fp8": ("caché {name}: filas en e4m3 con una escala, que fija el prefill; se leen dentro de su redondeo"),
     "way.left_pad": "hay {rows} filas de relleno antes del prompt",
     "way.batch": "acompañantes en el lote: {count}, con {rows} filas al final",
+    "way.beside": (
+        "los acompañantes y filas de relleno se juzgan solo en {layers} de {of} capas: demasiado largos para "
+        "guardarlos en más; la clave layers elige en cuáles"
+    ),
     "way.decode": "en decode se ejecutaron {count} llamadas: {sizes} filas",
     "way.size": "{count} de {rows}",
     "failure.no_kernels": "no se vio ejecutar ningún kernel",
@@ -500,7 +508,7 @@ CATALOGUE: dict[str, str] = {
     "note.tiny": "solo en la fila añadida de norma diminuta",
     "note.epsilon": "encaja con épsilon {other} en lugar de {own}",
     "note.configuration": "{name} es {given}; según el checkpoint o el plan es {wanted}",
-    "note.pads": "en filas de relleno, que no ven ninguna clave y dan 0 y un lse de -inf",
+    "note.pads": "en filas de relleno, que no ven ninguna clave y dan 0 y un lse de -inf, o del puntaje del sink",
     "note.companion": "en la secuencia acompañante {other} del lote",
     "note.part": "parte {part}",
     "note.schedules": (

@@ -159,6 +159,9 @@ def _notes(results: Sequence[ProbeResult], add: Callable[..., None]) -> None:
         for r in results
         if r.verdict is not None and r.verdict.finding == "SCHEDULE" and r.verdict.first_failure is not None
     )
+    partly = sum(any(row.get("way") == "beside" for row in r.verdict.evidence.ways) for r in results if r.verdict)
+    if partly:
+        add("summary.companions", count=partly)
     for key, values in beside_lines(results):
         add(key, **values)
     for detail, count in details.items():

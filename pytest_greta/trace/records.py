@@ -89,8 +89,9 @@ class PathTrace:
     segments: tuple[tuple[str, int, int], ...] = ()
     beside: Mapping[Key, Tap] = field(default_factory=dict)
     """Cache rows that are no part of the path, but that a kernel could have read in place of its own: see
-    ``engine.beside``; provenance reads them. And q_rope, lse and attn_out of queries of the same calls that are no part
-    of it either (``stages.is_beside``): judged, never compared."""
+    ``engine.beside``; provenance reads them. And stages of tokens of the same calls that are no part of it either
+    (``stages.is_beside``): q_rope, lse and attn_out of the queries that are looked at; of companions also q before
+    RoPE, k before and after it, and v. They are judged, never compared."""
 
     def get(self, layer: int, stage: str, part: str = "") -> Tap | None:
         return self.taps.get(Key(layer, stage, part))

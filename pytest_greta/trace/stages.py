@@ -53,12 +53,12 @@ EXTRA: tuple[str, ...] = ("q0", "repeat", "alone")
 the rest of the batch. Each is judged for itself; between the paths they are not compared."""
 
 PADS = "pad"
-"""Part of lse and attn_out of pad rows, at positions below 0. Those of companion n of the batch are ``seqN``, and their
-positions its slots."""
+"""Part of a stage's pad rows, at positions below 0. Those of companion n of the batch are ``seqN``, and their positions
+its slots."""
 
 
 def is_beside(part: str) -> bool:
-    """Of queries that are no part of the probed sequence."""
+    """Of tokens that are no part of the probed sequence."""
     return part == PADS or part.startswith("seq")
 
 
