@@ -137,6 +137,21 @@ def test_rows_that_decode_no_longer_finds_are_charged_to_decode() -> None:
     assert (failure.layer, failure.stage, failure.phase, failure.positions) == (LAYER, "kv_read", "decode", (0,))
 
 
+def test_attention_in_the_prefix_run_is_judged_over_its_own_rows() -> None:
+    """They share what the full run asked alike, and no more."""
+
+    class OnlyThere(Library):
+        opened = 0
+
+        def open(self, config: Any) -> Session:
+            self.opened += 1
+            self.rope = of_one_k if self.opened == 2 else None
+            return super().open(config)
+
+    run = probed(OnlyThere())
+    assert {(c.path, c.stage) for c in run.result.stages if c.rho > 1.0} == {("prefix", "k_rope")}
+
+
 @pytest.mark.parametrize("keys", [{}, {"kv_dtype": "fp8_e4m3"}, {"kv_dtype": "bf16"}, {"page_size": 8}], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("model", ["synthetic", "synthetic:qwen3", "synthetic:gemma2", "synthetic:bloom"])
