@@ -12,9 +12,7 @@ from hip_cases import emulated
 from test_hip_device import Device
 from test_native_large import resident_mib
 
-PAGE, HEADS, DIM, PAGES = 16, 8, 128, 300_000
-BYTES_BEYOND = 2**31 // (PAGE * HEADS * DIM)
-"""The first page at or beyond 2^31 elements, which are bytes here."""
+PAGE, HEADS = 16, 8
 MAP_NORESERVE = 0x4000
 STRIDE = 2**31 + 64
 """Elements from one token to the next."""
@@ -26,15 +24,20 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
-def test_high_page_ids_and_caches_beyond_2_to_the_31(kernels: str) -> None:
-    """4.6 GiB each for k and v, as for the CPU library: what is cut meets another page of these, or an empty one."""
-    ids = [65_535, 65_536, 65_537, 0, 1, BYTES_BEYOND - 1, BYTES_BEYOND, 2 * BYTES_BEYOND, PAGES - 1]
+@pytest.mark.parametrize(("dim", "of_elements"), [(128, True), (8, False)], ids=["elements", "rows"])
+def test_high_page_ids_and_caches_beyond_2_to_the_31(dim: int, of_elements: bool, kernels: str) -> None:
+    """Elements, which are bytes here, or rows of a head: what is cut meets another page of these, or an empty one.
+
+    Up to 16 GiB each for k and v."""
+    beyond = 2**31 // (PAGE * HEADS * (dim if of_elements else 1))  # the first page there
+    most = 2 * beyond + 9 if of_elements else beyond + 9
+    ids = [65_535, 65_536, 65_537, 0, 1, beyond - 1, beyond, most - 5, most - 1]
     n, rng = PAGE * len(ids), np.random.default_rng(0)
-    k, v, q = (randn(rng, (n, heads, DIM), "f32") for heads in (HEADS, HEADS, 2 * HEADS))
+    k, v, q = (randn(rng, (n, heads, dim), "f32") for heads in (HEADS, HEADS, 2 * HEADS))
     before, results = resident_mib(), []
-    for pages, table in ((PAGES, np.array([ids])), (len(ids), np.arange(len(ids))[None])):
+    for pages, table in ((most, np.array([ids])), (len(ids), np.arange(len(ids))[None])):
         c = config(
-            n_heads=2 * HEADS, n_kv_heads=HEADS, head_dim_qk=DIM, head_dim_v=DIM, max_seqs=1, max_len=n,
+            n_heads=2 * HEADS, n_kv_heads=HEADS, head_dim_qk=dim, head_dim_v=dim, max_seqs=1, max_len=n,
             kv_dtype="fp8_e4m3fn", page_size=PAGE, n_pages=pages,
         )  # fmt: skip
         with emulated().open(c) as session:
@@ -50,7 +53,7 @@ def test_high_page_ids_and_caches_beyond_2_to_the_31(kernels: str) -> None:
             assert not session.kv_read(0, 0, n - 1, 1)[0].astype(np.float32).any()
             session.kv_load(0, 0, n - 1, *(x[-1:] for x in stored))
             assert session.kv_read(0, 0, n - 1, 1)[1].tobytes() == stored[1][-1:].tobytes()
-            if pages == PAGES:
+            if pages == most:
                 assert resident_mib() - before < 200, "the cache was touched as a whole"
     assert results[0] == results[1]
     assert np.frombuffer(results[0][1], np.uint8).any()

@@ -30,7 +30,7 @@ void* fenced(size_t bytes) {
   if (bytes > SIZE_MAX / 2) return nullptr;
   const size_t page = page_bytes(), data = (bytes + (bytes == 0 ? 1 : 0) + 15) / 16 * 16;
   const size_t room = (data + page - 1) / page * page, mapped = room + 3 * page;
-  void* all = mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* all = mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (all == MAP_FAILED) return nullptr;
   char* inner = static_cast<char*>(all) + 2 * page;
   if (mprotect(all, page, PROT_READ | PROT_WRITE) != 0 || mprotect(inner, room, PROT_READ | PROT_WRITE) != 0) {
