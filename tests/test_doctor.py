@@ -100,7 +100,8 @@ def test_json_has_the_built_in_libraries_and_both_languages():
     libraries = {library["name"]: library for library in plain["libraries"]}
     assert libraries["cpu"]["answer"]["opens"] is True
     assert libraries["cpu"]["answer"]["isa"] in ("avx512", "avx2", "portable")
-    assert {"g++", "amdclang++", "clang++-19", "nvcc"} == {compiler["name"] for compiler in plain["compilers"]}
+    names = {compiler["name"] for compiler in plain["compilers"]}
+    assert names == {"g++", "amdclang++", "clang++-19", "nvcc", "clang-offload-bundler", "ld.lld"}
     assert plain["masks"] == dict.fromkeys(MASKS)
     for lack in plain["missing"]:
         assert lack["what"]["en"] != lack["what"]["es"]
@@ -337,10 +338,23 @@ def test_what_is_missing_and_what_to_do(what, said, mend, serious):
 
 
 def test_a_library_is_not_built_where_its_compiler_is(tmp_path):
-    program(tmp_path / "bin/clang++-19", "clang version 19.1.7")
-    given = facts(libraries=(Library("hip", "y"),), compilers=look(tmp_path, PATH=str(tmp_path / "bin")).compilers)
-    (lack,) = lacks(given)
-    assert lack == Lack(
+    """And what the compiler needs, beside it or on PATH; without that a build would stop in its middle."""
+    folder = tmp_path / "llvm/bin"
+    program(folder / "clang++", "clang version 19.1.7")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/clang++-19").symlink_to(folder / "clang++")
+
+    def lack() -> Lack:
+        found = look(tmp_path, PATH=str(tmp_path / "bin")).compilers
+        (only,) = lacks(facts(libraries=(Library("hip", "y"),), compilers=found))
+        return only
+
+    assert lack().what.en.endswith("needs is not here: clang-offload-bundler, ld.lld")
+    assert "clang-tools-19" in lack().mend.en
+    program(folder / "clang-offload-bundler", "clang version 19.1.7")
+    assert lack().what.es.endswith("su compilador necesita: ld.lld")
+    program(tmp_path / "bin/ld.lld-19", "LLD 19.1.7")
+    assert lack() == Lack(
         Text("library hip is not built", "la biblioteca hip no está compilada"),
         Text(*["pip install . -C cmake.define.GRETA_HIP=ON"] * 2),
     )

@@ -42,6 +42,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "library {library} is not built, and no compiler for it is here",
         "la biblioteca {library} no está compilada, y aquí no hay compilador para ella",
     ),
+    "doctor.not_built_without": (
+        "library {library} is not built, and what its compiler needs is not here: {parts}",
+        "la biblioteca {library} no está compilada, y aquí falta lo que su compilador necesita: {parts}",
+    ),
     "doctor.hip_compiler": (
         "install ROCm (amdclang++), or on Debian: apt-get install clang-19 lld-19 clang-tools-19; then {build}",
         "instale ROCm (amdclang++) o, en Debian: apt-get install clang-19 lld-19 clang-tools-19; después {build}",

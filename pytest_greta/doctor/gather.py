@@ -17,6 +17,8 @@ from pytest_greta import environment, masks
 from pytest_greta.doctor.facts import Answer, Driver, Facts, Library, Model, Program
 
 COMPILERS = ("amdclang++", "clang++-19", "nvcc", "g++")
+BESIDE_CLANG = ("clang-offload-bundler", "ld.lld")
+"""What a clang calls, or is called with, to make code for AMD's devices; Debian's are packages of their own."""
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "gguf": ("gguf", "tokenizers"),
     "torch": ("torch",),
@@ -49,7 +51,7 @@ def gather(
         system=machine["system"],
         processor=machine["processor"],
         cores=machine["cores"],
-        compilers=tuple(_compiler(name, rocm, root, environ) for name in COMPILERS),
+        compilers=tuple(_compiler(name, rocm, root, environ) for name in (*COMPILERS, *BESIDE_CLANG)),
         libraries=libraries(ask, own),
         drivers=(amd_driver(root), nvidia_driver(root)),
         rocm=_read(rocm / ".info/version").strip(),
@@ -66,8 +68,13 @@ def gather(
 def _compiler(name: str, rocm: Path, root: Path, environ: Mapping[str, str]) -> Program:
     """On PATH, or where ROCm and CUDA put theirs without telling PATH."""
     beside = {"amdclang++": [rocm / "llvm/bin", rocm / "bin"], "nvcc": [root / "usr/local/cuda/bin"]}
+    names = [name]
+    if name in BESIDE_CLANG:
+        names.append(f"{name}-19")  # Debian's
+        clangs = [_compiler(clang, rocm, root, environ).path for clang in ("amdclang++", "clang++-19")]
+        beside[name] = [Path(path).resolve().parent for path in clangs if path]
     folders = os.pathsep.join([environ.get("PATH", os.defpath), *map(str, beside.get(name, ()))])
-    path = shutil.which(name, path=folders)
+    path = next(filter(None, (shutil.which(each, path=folders) for each in names)), None)
     return Program(name) if path is None else Program(name, path, _version_of(path))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pytest_greta import masks
 from pytest_greta.doctor.facts import Driver, Facts, Library
+from pytest_greta.doctor.gather import BESIDE_CLANG
 from pytest_greta.texts import Text, as_text, text
 
 NEEDED = "cpu"
@@ -48,7 +49,11 @@ def _not_built(facts: Facts, library: Library) -> Lack:
     if name not in OPTIONS:
         return Lack(text("doctor.not_built", library=name), text("native.install"), True)
     wanted = COMPILERS.get(name, ("g++",))
+    parts = [each.name for each in facts.compilers if each.name in BESIDE_CLANG and not each.path and name == "hip"]
     if any(compiler.path for compiler in facts.compilers if compiler.name in wanted):
+        if parts:
+            what = text("doctor.not_built_without", library=name, parts=", ".join(parts))
+            return Lack(what, text("doctor.hip_compiler", build=build(name)))
         return Lack(text("doctor.not_built", library=name), build(name))
     mend = text(f"doctor.{name}_compiler" if name in COMPILERS else "doctor.host_compiler", build=build(name))
     return Lack(text("doctor.not_built_nor_can", library=name), mend)
