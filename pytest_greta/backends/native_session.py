@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import PHASES, Array, BackendError, Batch, Phase, SessionConfig, Unsupported
+from pytest_greta.backends.fence import fenced, is_broken
 from pytest_greta.backends.native_description import OPTIONAL
 from pytest_greta.backends.native_library import Library
 from pytest_greta.dtypes import DTYPES, DType
@@ -81,14 +82,16 @@ class NativeSession:
             self._tensor("out", out, out.shape, self._act, held, writable=True),
             self._tensor("lse", lse, lse.shape, DTYPES["f32"], held, writable=True),
         )
-        self._finish("attend", held, out, lse)
+        self._finish("attend", held, out=out, lse=lse)
         return out, None if self._unwritten(lse) else lse[:, :, 0]
 
     def _results(self, batch: Batch, q: Array) -> tuple[Array, Array]:  # noqa: ARG002
         """Room for out and lse. NaN, not 0: a row that the library forgets must not look like an empty one."""
         c = self.config
-        out = np.full((batch.n_tokens, c.n_heads, c.head_dim_v), np.nan, self._act.numpy)
-        return out, np.full((batch.n_tokens, c.n_heads, 1), UNWRITTEN).view(np.float32)
+        out = fenced((batch.n_tokens, c.n_heads, c.head_dim_v), self._act.numpy, np.nan)
+        lse = fenced((batch.n_tokens, c.n_heads, 1), np.float32, 0.0)
+        lse.view(np.uint32)[...] = UNWRITTEN
+        return out, lse
 
     def _unwritten(self, lse: Array) -> bool:
         return bool((lse.view(np.uint32) == UNWRITTEN).all())
@@ -99,7 +102,7 @@ class NativeSession:
         query = self._tensor("q", q, (batch.n_tokens, c.n_heads, c.head_dim_qk), self._act, held, writable=True)
         key = self._tensor("k", k, (batch.n_tokens, c.n_kv_heads, c.head_dim_qk), self._act, held, writable=True)
         self._call("rope", layer, PHASES.index(phase), self._batch(batch, held), query, key)
-        self._finish("rope", held, q, k)
+        self._finish("rope", held, q=q, k=k)
 
     def kv_write(self, layer: int, batch: Batch, k: Array, v: Array) -> None:
         c = self.config
@@ -113,11 +116,10 @@ class NativeSession:
         c = self.config
         if count > c.max_len:
             raise ValueError(f"count is {count}, expected 0 .. max_len {c.max_len}")
-        k = np.zeros((max(count, 0), c.n_kv_heads, c.head_dim_qk), self._kv.numpy)
-        v = np.zeros((max(count, 0), c.n_kv_heads, c.head_dim_v), self._kv.numpy)
+        k = fenced((max(count, 0), c.n_kv_heads, c.head_dim_qk), self._kv.numpy, 0)
+        v = fenced((max(count, 0), c.n_kv_heads, c.head_dim_v), self._kv.numpy, 0)
         self._call("kv_read", layer, seq, start, count, self._buffer(k), self._buffer(v))
-        self.sync()
-        self._home(k, v)
+        self._finish("kv_read", Held(), k=k, v=v)
         return k, v
 
     def kv_load(self, layer: int, seq: int, start: int, k: Array, v: Array) -> None:
@@ -164,11 +166,14 @@ class NativeSession:
             raise Unsupported(name, text("native.not_exported", name=name, path=self._library.path))
         self._library.check(self._library.call(f"greta_{name}", self._handle, *args))
 
-    def _finish(self, name: str, held: Held, *outputs: Array) -> None:
+    def _finish(self, name: str, held: Held, **outputs: Array) -> None:
         """Waits, brings the outputs home, and looks whether the inputs are what they were: a later stage, or another
-        path, may read them too."""
+        path, may read them too. What lies beside an output is anything of this process."""
         self.sync()
-        self._home(*outputs)
+        self._home(*outputs.values())
+        if beyond := next((output for output, array in outputs.items() if is_broken(array)), ""):
+            what = text("native.beyond", name=f"greta_{name}", path=self._library.path, output=beyond)
+            raise BackendError("GRETA_INTERNAL", what)
         if argument := held.changed():
             what = text("native.scribbled", name=f"greta_{name}", path=self._library.path, argument=argument)
             raise BackendError("GRETA_INTERNAL", what)

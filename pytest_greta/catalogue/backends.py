@@ -191,6 +191,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{name} of {path} wrote into {argument}, which is an input; nothing of this run can be believed",
         "{name} de {path} escribió en {argument}, que es una entrada; nada de esta corrida es creíble",
     ),
+    "native.beyond": (
+        "{name} of {path} wrote beyond {output}, into memory that is not its own; greta backend check shows how far",
+        "{name} de {path} escribió fuera de {output}, en memoria ajena; greta backend check muestra hasta dónde",
+    ),
     "native.no_reason": ("the library gives no reason", "la biblioteca no da un motivo"),
     "native.no_device_mend": (
         "greta doctor shows devices, drivers and masks",

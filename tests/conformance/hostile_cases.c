@@ -25,6 +25,9 @@ greta_status greta_attend(greta_session *s, int32_t layer, int32_t phase, const 
     case 15: *(float *)q->data = 1.0f; break;
     case 16: *(float *)k->data = 1.0f; break;
     case 17: ((int32_t *)b->kv_len)[0] = 5; break;
+    case 9: ((float *)out->data)[-1] = 1.0f; break;
+    case 10: ((float *)lse->data)[b->n_tokens * lse->token_stride] = 1.0f; break;
+    case 19: ((float *)out->data)[b->n_tokens * out->token_stride] = 1.0f; break;
     case 18: ((float *)out->data)[0] = NAN; break;
     default: break;
   }

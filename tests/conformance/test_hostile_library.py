@@ -20,6 +20,9 @@ DOES = {
     "scribbles_q": (15, "wrote into q, which is an input"),
     "scribbles_k": (16, "wrote into k_new, which is an input"),
     "scribbles_batch": (17, "wrote into batch.kv_len, which is an input"),
+    "before_out": (9, "wrote beyond out, into memory that is not its own"),
+    "behind_lse": (10, "wrote beyond lse, into memory that is not its own"),
+    "behind_out": (19, "wrote beyond out, into memory that is not its own"),
     "nan": (18, None),
 }
 """Case: the length of its prompt, and what is said."""
@@ -74,7 +77,7 @@ def test_in_a_process_of_their_own_each_costs_one_case(hostile: Path, tmp_path: 
 
 
 def test_what_comes_back_costs_one_case_without_xdist_too(hostile: Path, tmp_path: Path) -> None:
-    cases = ["forks", "scribbles_q", "scribbles_k", "scribbles_batch", "nan"]
+    cases = ["forks", "scribbles_q", "scribbles_k", "scribbles_batch", "before_out", "behind_lse", "behind_out", "nan"]
     done = run(hostile, tmp_path, cases, "-p", "no:xdist", "--greta-lang=en")
     assert done.returncode == 1, done.stdout
     assert f"{len(cases)} failed, 2 passed" in done.stdout
