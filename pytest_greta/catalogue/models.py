@@ -11,6 +11,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "unknown model {name!r}; known: {names}",
         "modelo desconocido {name!r}; conocidos: {names}",
     ),
+    "model.nothing_behind": (
+        "model {name!r}: nothing stands behind the colon",
+        "modelo {name!r}: no hay nada detrás de los dos puntos",
+    ),
     "model.no_variant": (
         "model {name!r}: synthetic has no variant {variant!r}",
         "modelo {name!r}: synthetic no tiene la variante {variant!r}",

@@ -7,6 +7,7 @@ import difflib
 from functools import lru_cache
 from pathlib import Path
 
+from pytest_greta.engine.names import RUN_BY
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.store import ModelError, ModelMissing, known_models, resolve
 from pytest_greta.texts import text
@@ -40,7 +41,10 @@ def check_name(name: str) -> None:
     Raises ``ModelError`` for a name that is none, ``ModelMissing`` for a path at which there is nothing and for a known
     model that was not pulled (``is_path`` tells the two apart).
     """
-    family, _, rest = name.partition(":")
+    family, colon, rest = name.partition(":")
+    if family in RUN_BY and not rest:
+        mend = text("hf.mend.folder") if family == "transformers" else text("mend.path_or_name")
+        raise ModelError("unknown", text("model.nothing_behind", name=name if colon else f"{name}:"), mend)
     if family == "synthetic":
         _check_variant(name, rest)
     elif family == "transformers":

@@ -89,7 +89,7 @@ def find_model(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def resolve(name: str, others: Iterable[str] = ("synthetic",)) -> Path:
+def resolve(name: str, others: Iterable[str] = ()) -> Path:
     """The GGUF file that ``name`` (a known name or a path) means.
 
     ``others``: names that the caller knows besides, for the suggestion alone. Raises ``ModelMissing`` where the file is

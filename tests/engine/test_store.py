@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_greta.engine import store
+from pytest_greta.engine.load import check_name
 from pytest_greta.engine.store import ModelError, ModelMissing
 
 
@@ -52,12 +53,30 @@ def test_known_name_and_path(own_cache: Path, tmp_path: Path) -> None:
 )
 def test_unknown_name(own_cache: Path, name: str, hint: str) -> None:
     with pytest.raises(ModelError) as caught:
-        store.resolve(name)
+        store.resolve(name, ["synthetic"])
     assert not isinstance(caught.value, ModelMissing)
     assert caught.value.kind == "unknown"
     assert repr(name) in str(caught.value)
     assert "smollm2-135m, synthetic" in str(caught.value)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("llamacpp:foo", r"unknown model 'foo'; known: smollm2-135m; give the path of a \.gguf file"),
+        ("llamacpp:", r"'llamacpp:': nothing stands behind the colon; give the path of a \.gguf file"),
+        ("llamacpp", r"'llamacpp:': nothing stands behind the colon; give the path of a \.gguf file"),
+        ("transformers:", "'transformers:': nothing stands behind the colon; give the folder"),
+        ("transformers", "'transformers:': nothing stands behind the colon; give the folder"),
+    ],
+)
+def test_names_of_models_that_others_run(own_cache: Path, name: str, words: str) -> None:
+    """What is said names what that family takes, and nothing else."""
+    with pytest.raises(ModelError, match=words) as caught:
+        check_name(name)
+    assert not isinstance(caught.value, ModelMissing)
+    assert "synthetic" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["nowhere.gguf", "models/nowhere"])
