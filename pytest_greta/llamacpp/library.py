@@ -23,6 +23,8 @@ from pytest_greta.texts import text
 PACKAGE = "xllamacpp"
 RELEASES = ("2026.10.11549",)
 """Of the package; the last part is llama.cpp's own build number."""
+REQUIREMENT = f"{PACKAGE}=={RELEASES[-1]}"
+"""What the extra installs: ``pyproject.toml`` says it once more, and a test holds the two together."""
 EXTRA = "pip install 'pytest-greta[llamacpp]'"
 
 F32, F16 = 0, 1
@@ -79,13 +81,19 @@ size_t ggml_tensor_overhead(void);
 """
 _OBJECT = 32
 """``GGML_OBJECT_SIZE``, which ``ggml_tensor_overhead`` adds to a tensor's own size."""
-_DEFAULTS: dict[str, float] = {
+_MODEL: dict[str, float | None] = {
+    "devices": None, "tensor_buft_overrides": None, "n_gpu_layers": -1, "split_mode": 1, "load_mode": -1,
+    "lazy_mode": 1, "main_gpu": 0, "tensor_split": None, "progress_callback": None, "kv_overrides": None,
+    "vocab_only": 0, "check_tensors": 0, "use_extra_bufts": 1, "no_host": 0, "no_alloc": 0, "load_mtp": 0,
+}  # fmt: skip
+_CONTEXT: dict[str, float | None] = {
     "n_ctx": 512, "n_batch": 2048, "n_ubatch": UBATCH, "n_seq_max": 1, "n_outputs_max_per_seq": 1,
     "rope_scaling_type": -1, "pooling_type": -1, "attention_type": -1, "flash_attn_type": -1,
     "rope_freq_base": 0.0, "yarn_ext_factor": -1.0, "yarn_beta_slow": -1.0, "defrag_thold": -1.0,
-    "type_k": F16, "type_v": F16, "embeddings": 0, "offload_kqv": 1, "no_perf": 1, "n_samplers": 0,
+    "type_k": F16, "type_v": F16, "embeddings": 0, "offload_kqv": 1, "no_perf": 1, "n_samplers": 0, "ctx_other": None,
 }  # fmt: skip
-"""From the first field to the last: a struct laid out otherwise does not show all of them."""
+"""From the first field to the last, None for a pointer to nothing: a struct laid out otherwise does not show all of
+them."""
 
 
 @dataclass(frozen=True)
@@ -151,5 +159,12 @@ def _odd(ffi: Any, lib: Any) -> str:
     """The first thing that is not where it was, or ""."""
     if lib.ggml_tensor_overhead() != _OBJECT + ffi.sizeof("struct ggml_tensor"):
         return "ggml_tensor"
-    params = lib.llama_context_default_params()
-    return next((name for name, value in _DEFAULTS.items() if getattr(params, name) != value), "")
+    for params, known in ((lib.llama_model_default_params(), _MODEL), (lib.llama_context_default_params(), _CONTEXT)):
+        for name, value in known.items():
+            try:
+                found = getattr(params, name)
+            except ValueError:  # neither true nor false
+                return name
+            if found != (ffi.NULL if value is None else value):
+                return name
+    return ""

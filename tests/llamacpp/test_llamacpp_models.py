@@ -225,10 +225,38 @@ def test_another_release_is_not_spoken_to(monkeypatch: pytest.MonkeyPatch) -> No
         library.library("llamacpp:x.gguf")
 
 
-def test_structs_laid_out_otherwise_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("known", "field", "value"),
+    [
+        (library._CONTEXT, "n_ubatch", 4096),
+        (library._CONTEXT, "n_samplers", 1),
+        (library._MODEL, "n_gpu_layers", 0),
+        (library._MODEL, "load_mtp", 1),
+        (library._MODEL, "kv_overrides", 1),
+    ],
+)
+def test_structs_laid_out_otherwise_are_not_trusted(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, Any], field: str, value: int
+) -> None:
     monkeypatch.setattr(library, "_opened", library._opened.__wrapped__)
-    monkeypatch.setitem(library._DEFAULTS, "n_ubatch", 4096)
-    with pytest.raises(ModelMissing, match="does not lay out n_ubatch"):
+    monkeypatch.setitem(known, field, value)
+    with pytest.raises(ModelMissing, match=f"does not lay out {field}"):
+        library.library("llamacpp:x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("struct", "field"),
+    [("llama_model_params", "vocab_only"), ("llama_model_params", "n_gpu_layers"), ("llama_context_params", "type_k")],
+)
+def test_a_struct_with_a_field_more_is_not_trusted(monkeypatch: pytest.MonkeyPatch, struct: str, field: str) -> None:
+    """As another release might have it: what stands behind the new field is read eight bytes too far on."""
+    kind = {"vocab_only": "bool", "n_gpu_layers": "int32_t", "type_k": "int"}[field]
+    first = f"{kind} {field}"
+    declared = library._DECLARATIONS.replace(first, f"int64_t new_one; {first}", 1)
+    assert declared != library._DECLARATIONS
+    monkeypatch.setattr(library, "_opened", library._opened.__wrapped__)
+    monkeypatch.setattr(library, "_DECLARATIONS", declared)
+    with pytest.raises(ModelMissing, match="does not lay out"):
         library.library("llamacpp:x.gguf")
 
 
