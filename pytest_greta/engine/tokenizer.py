@@ -24,8 +24,8 @@ _CONTROL, _USER_DEFINED = 3, 4
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|%s| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _PRE: Mapping[str, str] = {"smollm": "", "qwen2": _WORDS % r"\p{N}", "llama-bpe": _WORDS % r"\p{N}{1,3}"}
-"""What a text is split into first, an expression by pre-tokenizer; "": single digits, and GPT-2's words. ``smollm`` has
-been compared with llama.cpp, the others with transformers' tokenizers."""
+"""What a text is split into first, an expression by pre-tokenizer; "": single digits, and GPT-2's words. All have
+been compared with llama.cpp, the last two with transformers' tokenizers as well."""
 
 _KINDS = (*(f"gpt2/{name}" for name in _PRE), "llama")
 

@@ -9,25 +9,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from vocabularies import LINES, TEXT, byte_bpe
 
 from pytest_greta.engine.tokenizer import GgufTokenizer, tokenizer_facts
 
 pytestmark = pytest.mark.oracle
 
-LINES = [
-    "The quick brown fox jumps over the lazy dog, and it's 12345 years old; they're fine.",
-    "def main(argv):\n\tprint('hello world')  # 3.14159\n\n    return 0\r\n",
-    "El veloz murciélago hindú comía feliz cardillo y kiwi. ¿Qué tal? ¡Adiós!",
-    "Съешь же ещё этих мягких французских булок, да выпей чаю.",
-    "敏捷的棕色狐狸跳过懒狗。日本語のテキスト、カタカナ。한국어 문장입니다.",
-    "a  b   c    d     e\t\tf\n\n\ng   ",
-] * 8
-WORDS = st.sampled_from(" ".join(LINES[:6]).split(" "))
-ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<\x00"), max_size=30)
-SPACES = st.text(st.sampled_from(" \t\n\r\u00a0\u2003"), max_size=5)
-TEXT = st.lists(st.one_of(WORDS, ANY, SPACES), max_size=8).map("".join)
-"""No "<": the others are not asked for special tokens in a text. No NUL: SentencePiece ends there."""
 DRAWN = settings(max_examples=400, deadline=None)
 
 Encode = Callable[[str], list[int]]
@@ -75,15 +62,7 @@ def test_sentencepiece(sentencepiece: tuple[Encode, Encode], text: str) -> None:
 
 @pytest.fixture(scope="module")
 def bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """(vocabulary, merges) of a byte-level BPE."""
-    import json
-
-    from tokenizers import ByteLevelBPETokenizer
-
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(LINES, vocab_size=800, min_frequency=2, show_progress=False)
-    model = json.loads(trained.to_str())["model"]
-    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+    return byte_bpe()
 
 
 def ours(pre: str, vocab: dict[str, int], merges: list[tuple[str, str]]) -> Encode:
