@@ -16,7 +16,7 @@ import pytest
 from pytest_greta import devices, masks, texts
 from pytest_greta import settings as settings_
 from pytest_greta.located import crashed, is_case_name
-from pytest_greta.worker import DEVICE, FOLDERS, WORKERINPUT, WRONG, thread_environment
+from pytest_greta.worker import DEVICE, FOLDERS, WORDS, WORKERINPUT, WRONG, thread_environment
 
 if TYPE_CHECKING:
     from pytest_greta.session import Session
@@ -99,7 +99,14 @@ class Controller:
             deadline, seconds = json.loads(note.read_text(encoding="utf-8"))
             if time.time() >= deadline:
                 return texts.text("timeout_reason", seconds=seconds)
-        return texts.text("crash_reason", worker=worker)
+        crash, words = texts.text("crash_reason", worker=worker), self._words(worker)
+        return texts.join(": ", crash, words) if words else crash
+
+    def _words(self, worker: str) -> texts.Text | None:
+        left = self.scratch / (worker + WORDS) if self.scratch is not None else None
+        return (
+            texts.Text(*json.loads(left.read_text(encoding="utf-8"))) if left is not None and left.is_file() else None
+        )
 
     def pytest_unconfigure(self) -> None:
         if self.scratch is not None:

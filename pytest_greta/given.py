@@ -75,8 +75,10 @@ def notes(config: pytest.Config) -> list[str]:
     lines = []
     if settings["trace"] != "off" and settings["artifacts"] is None:
         lines += texts.text("trace_nowhere", source=settings.sources["trace"]).lines(settings["lang"])
-    if settings["library"] is not None and not getattr(config.option, "tx", None):
-        lines += texts.text("library_inside", source=settings.sources["library"]).lines(settings["lang"])
+    inside = {"library": settings["library"] is not None, "model": str(settings["model"]).startswith("llamacpp:")}
+    for name, native in inside.items():
+        if native and not getattr(config.option, "tx", None):
+            lines += texts.text("native_inside", source=settings.sources[name]).lines(settings["lang"])
     if config.inipath is None and (moved := _moves_root(config)):
         lines += texts.text("root_moved", root=config.rootpath, option=moved).lines(settings["lang"])
     return [f"greta: {line}" for line in lines]

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_greta import exit_guard, session, texts, worker
+from pytest_greta import dying, exit_guard, session, texts, worker
 from pytest_greta import settings as settings_
 from pytest_greta.baseline import gate
 from pytest_greta.cases.model import CaseError
 from pytest_greta.located import reproduce, where_of
 from pytest_greta.settings import API_SUITE, RunSettings
 from pytest_greta.user_backends import user_backends
-from pytest_greta.watchdog import Watchdog, as_line_of
+from pytest_greta.watchdog import Watchdog, as_line_of, say
 
 if TYPE_CHECKING:
     from pytest_greta.api import Run
@@ -130,6 +130,7 @@ def guarded(
         with (
             exit_guard.guarded(config.stash[WATCHDOG].fd, lambda: _last_words(config, settings, "exited")),
             config.stash[WATCHDOG].watch(seconds, lambda: _last_words(config, settings, "timeout", seconds=seconds)),
+            dying.heard(lambda said: _dying(config, settings, said)),
         ):
             return as_line_of(where.path, where.line, settings.nodeid, call)
     except (ModelMissing, BackendMissing) as missing:
@@ -144,6 +145,11 @@ def guarded(
         return Unfinished(unfinished.from_outcome(probe, settings, error), traceback.format_exc())
     except Exception as error:
         return Unfinished(unfinished.from_exception(probe, settings, error), traceback.format_exc())
+
+
+def _dying(config: pytest.Config, settings: RunSettings, said: texts.Text) -> None:
+    worker.leave_words(config, said)
+    say(config.stash[WATCHDOG].fd, _last_words(config, settings, "aborted", said=said))
 
 
 def _last_words(config: pytest.Config, settings: RunSettings, key: str, **values: object) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_greta import settings as settings_
 from pytest_greta.environment import cores
+from pytest_greta.texts import Text
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -21,6 +22,9 @@ DEVICE = "greta_device"
 """The worker's device, as the caller counts them."""
 
 FOLDERS = "folders.json"
+
+WORDS = ".words"
+"""What ends the name of a dying worker's file with the last words of the code that ends it."""
 
 WRONG = ".wrong"
 """What ends the name of a worker's file that says why the run cannot begin."""
@@ -66,6 +70,14 @@ def leave_note(config: pytest.Config, seconds: float) -> None:
     if scratch is not None:
         note = json.dumps([time.time() + seconds, seconds])
         (scratch / config.workerinput["workerid"]).write_text(note, encoding="utf-8")  # type: ignore[attr-defined]
+
+
+def leave_words(config: pytest.Config, said: Text) -> None:
+    """What native code said before it ended this worker, for the controller's row of the case."""
+    scratch = _scratch(config)
+    if scratch is not None:
+        path = scratch / (config.workerinput["workerid"] + WORDS)  # type: ignore[attr-defined]
+        path.write_text(json.dumps([said.en, said.es]), encoding="utf-8")
 
 
 def tell_wrong(config: pytest.Config, error: str) -> bool:

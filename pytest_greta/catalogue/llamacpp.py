@@ -27,6 +27,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "llama_decode gave {status}: {error}",
         "llama_decode devolvió {status}: {error}",
     ),
+    "llamacpp.abort": (
+        "an assertion failed inside llama.cpp, which ends the process: {error}",
+        "falló una aserción dentro de llama.cpp, que termina el proceso: {error}",
+    ),
     "llamacpp.set_state": (
         "llama.cpp will not take the state back: {error}",
         "llama.cpp no acepta el estado de vuelta: {error}",

@@ -49,6 +49,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{where}: {nodeid} called exit() or quick_exit(); a library must not: this process is ended with exit code 70",
         "{where}: {nodeid} llamó a exit() o quick_exit(), y no debe: se termina este proceso con código de salida 70",
     ),
+    "aborted": ("{where}: {nodeid} came to no end: {said}", "{where}: {nodeid} no llegó a su fin: {said}"),
     "alone": (
         "what came after it was not run; with pytest -n 1 the cases have a process of their own, and one alone is lost",
         "lo que seguía no se ejecutó; con pytest -n 1 los casos tienen un proceso propio, y solo se pierde uno",
@@ -65,9 +66,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "INTERRUMPIDO: {count} sondas no se alcanzaron; lo de arriba vale solo para las demás",
     ),
     "so_far": ("results so far:", "resultados hasta ahora:"),
-    "library_inside": (
+    "native_inside": (
         "{source}: a crash of it would end this run, and lose the cases after it; with -n 1 it costs one case",
-        "{source}: si la biblioteca se cae, termina esta corrida y se pierden los casos siguientes; con -n 1, solo uno",
+        "{source}: una caída suya terminaría esta corrida, con los casos siguientes perdidos; con -n 1 cuesta uno solo",
     ),
     "trace_nowhere": (
         "{source}: no trace is written without a folder; give --greta-artifacts=DIR too",

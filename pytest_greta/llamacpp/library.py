@@ -17,7 +17,8 @@ from typing import Any
 
 from cffi import FFI
 
-from pytest_greta.engine.store import ModelMissing
+from pytest_greta import dying
+from pytest_greta.engine.store import ModelMissing, printable
 from pytest_greta.texts import text
 
 PACKAGE = "xllamacpp"
@@ -62,6 +63,7 @@ struct llama_batch {
 struct llama_model_params llama_model_default_params(void);
 struct llama_context_params llama_context_default_params(void);
 void llama_backend_init(void);
+void *ggml_set_abort_callback(void (*callback)(const char *message));
 void llama_log_set(void (*callback)(int level, const char *text, void *data), void *data);
 void *llama_model_load_from_file(const char *path, struct llama_model_params params);
 void llama_model_free(void *model);
@@ -145,9 +147,14 @@ def _opened(folder: str) -> Library:
         said.append(string(ffi, line).strip())
         del said[:-20]
 
+    @ffi.callback("void(const char *)")
+    def aborted(message: Any) -> None:  # abort() follows; without this, a debugger's backtrace would come before
+        dying.speak(text("llamacpp.abort", error=printable(string(ffi, message))))
+
     lib.llama_log_set(log, ffi.NULL)
+    lib.ggml_set_abort_callback(aborted)
     lib.llama_backend_init()
-    return Library(ffi, lib, str(objects[0]), release, said, (log,))
+    return Library(ffi, lib, str(objects[0]), release, said, (log, aborted))
 
 
 def string(ffi: Any, pointer: Any) -> str:
