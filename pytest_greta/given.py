@@ -84,6 +84,18 @@ def notes(config: pytest.Config) -> list[str]:
     return [f"greta: {line}" for line in lines]
 
 
+def nothing(config: pytest.Config) -> list[str]:
+    """Where nothing at all was collected: what was given says what cases run on, and there is none."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    flags = {option.name: option.flag for option in OPTIONS}
+    sources = settings_.read(config).sources
+    asked = [flags[name] for name in ("model", "backend", "library") if sources.get(name) == flags[name]]
+    if not asked or (reporter is not None and reporter.stats.get("deselected")):
+        return []
+    said = texts.text("no_cases", options=", ".join(asked)).lines(settings_.lang(config))
+    return [f"greta: {line}" for line in said]
+
+
 def _moves_root(config: pytest.Config) -> str:
     """``--greta-library PATH``, where pytest took that path for one of tests and so for where the project is."""
     here = config.invocation_params.dir

@@ -130,8 +130,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    if SESSION not in config.stash or not any(nodes.suite_of(item) for item in items):
+    if SESSION not in config.stash:
         return []
+    if not any(nodes.suite_of(item) for item in items):
+        return [] if items else given.nothing(config)
     return config.stash[SESSION].settings_lines()
 
 

@@ -66,6 +66,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "INTERRUMPIDO: {count} sondas no se alcanzaron; lo de arriba vale solo para las demás",
     ),
     "so_far": ("results so far:", "resultados hasta ahora:"),
+    "no_cases": (
+        "no case was found for {options}: a case stands in a file such as mine.greta.yaml (docs/cases.md)",
+        "no se halló ningún caso para {options}: un caso está en un archivo como mine.greta.yaml (docs/es/casos.md)",
+    ),
     "native_inside": (
         "{source}: a crash of it would end this run, and lose the cases after it; with -n 1 it costs one case",
         "{source}: una caída suya terminaría esta corrida, con los casos siguientes perdidos; con -n 1 cuesta uno solo",

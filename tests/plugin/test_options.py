@@ -238,6 +238,17 @@ def test_wrong_names_do_not_matter_where_there_are_no_cases(project: Project) ->
     project.run("--greta-backend=cpv", "--greta-library=absent.so").assert_outcomes(passed=1)
 
 
+def test_options_for_cases_where_there_are_none(project: Project) -> None:
+    """As whoever follows a page from an empty folder: "no tests ran" does not say what is missing."""
+    said = "greta: no case was found for --greta-model: a case stands in a file such as mine.greta.yaml (docs/cases.md)"
+    assert said in project.run_apart("--greta-model=synthetic").outlines
+    assert not [line for line in project.run_apart().outlines if line.startswith("greta: no case")]
+    project.cases(case("ok_1"))
+    assert said not in project.run_apart("--greta-model=synthetic").outlines
+    deselected = project.run_apart("--greta-model=synthetic", "-m", "as_designed")
+    assert not [line for line in deselected.outlines if line.startswith("greta: no case")]
+
+
 def test_a_trace_without_a_folder_is_said_to_be_nowhere(project: Project) -> None:
     project.cases(case("ok_1"))
     said = "greta: --greta-trace: no trace is written without a folder; give --greta-artifacts=DIR too"
