@@ -126,6 +126,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "attention {name!r} needs {needs} and is not traced by this version; those that are: {names}",
         "la atención {name!r} necesita {needs} y esta versión no la traza; las que sí: {names}",
     ),
+    "hf.not_compiled": (
+        "torch cannot compile {name} here: {error}",
+        "torch no puede compilar {name} aquí: {error}",
+    ),
+    "hf.compiler": (
+        "attention {name!r} is compiled by {compiler!r}, which is not here",
+        "la atención {name!r} se compila con {compiler!r}, que no está aquí",
+    ),
     "hf.no_cache": (
         "model {model!r} is not one of transformers: it takes no cache",
         "el modelo {model!r} no es de transformers: no acepta una caché",

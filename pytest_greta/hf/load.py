@@ -3,6 +3,8 @@ module."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +21,7 @@ from pytest_greta.engine.spec import ModelSource, Tokenizer, decoder_stages
 from pytest_greta.engine.store import ModelError, ModelMissing, known_models, resolve
 from pytest_greta.faults.own_pass import PLANTED, plantable
 from pytest_greta.hf import numerics
-from pytest_greta.hf.attention import IMPLEMENTATIONS, NEEDED
+from pytest_greta.hf.attention import FLEX, IMPLEMENTATIONS, NEEDED
 from pytest_greta.hf.caches import CACHES, new_cache
 from pytest_greta.hf.families import Family
 from pytest_greta.hf.parameters import family_of, parameters
@@ -242,6 +244,8 @@ def _chosen(given: _Given, spec: Any) -> tuple[str, str]:
             needs = NEEDED[implementation]
             raise Unsupported("attention", text("hf.attention_needs", name=implementation, needs=needs, names=names))
         raise Unsupported("attention", text("hf.attention", name=implementation, names=names))
+    if implementation == FLEX and shutil.which(compiler := os.environ.get("CXX", "g++")) is None:
+        raise ModelMissing("extra", text("hf.compiler", name=FLEX, compiler=compiler), f"apt-get install {compiler}")
     if implementation == "sdpa" and capped:
         raise Unsupported("attention", text("hf.softcap", model=given.name))
     cache = str(wanted.get("cache", CACHES[0]))

@@ -13,6 +13,7 @@ a cap of the logits                  each step in the model's type (``score_dtyp
                                      (``score_dtype``); P divided by its sum, then in the model's type
                                      (``p_dtype``, ``p_normalised``); the softmax between them in float32
 ``sdpa``                             ``pytorch.numerics.flash_cpu``
+``flex_attention``                   ``pytorch.numerics.flex_cpu``
 ===================================  =================================================================================
 """
 
@@ -21,8 +22,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_greta.backends.base import WHOLE_ROW, Numerics
+from pytest_greta.hf.attention import FLEX
 from pytest_greta.hf.families import Family
-from pytest_greta.pytorch.numerics import flash_cpu
+from pytest_greta.pytorch.numerics import flash_cpu, flex_cpu
 
 EAGER = Numerics(tile=WHOLE_ROW, splits=1, p_dtype="act", p_normalised=True, score_dtype="act")
 
@@ -30,7 +32,8 @@ EAGER = Numerics(tile=WHOLE_ROW, splits=1, p_dtype="act", p_normalised=True, sco
 def attention(implementation: str, act: str) -> Numerics:
     """Of RoPE, cache and attention, in both phases; ``act`` the model's type by our name."""
     # the first row that a cache hands over is not always row 0, where the tiles of the kernel begin
-    declared = EAGER if implementation == "eager" else replace(flash_cpu(act), tile=0, splits=0)
+    kernels = {"eager": EAGER, "sdpa": replace(flash_cpu(act), tile=0, splits=0), FLEX: flex_cpu(act)}
+    declared = kernels[implementation]
     return replace(declared, rope_dtype="act").in_act(act)
 
 

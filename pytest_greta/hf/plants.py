@@ -16,6 +16,7 @@ from pytest_greta.cases.model import Inject
 from pytest_greta.engine.rope import rotate
 from pytest_greta.engine.spec import ModelConfig
 from pytest_greta.faults.own_pass import magnitude_of
+from pytest_greta.hf.attention import without_last
 from pytest_greta.pytorch.arrays import to_numpy, to_torch
 
 
@@ -87,6 +88,8 @@ class Plants:
     def attended(self, layer: int, k: Any, v: Any, mask: Any, stop: int) -> tuple[Any, Any, Any]:
         """What the attention function is given in place of k, v and mask; row ``stop`` - 1 is the newest in k."""
         if self._has("kv_len", layer):
+            if hasattr(mask, "mask_mod"):  # flex attention's: not a tensor
+                return k, v, without_last(mask, stop - 1)
             keep = slice(0, stop - 1)
             return k[:, :, keep], v[:, :, keep], None if mask is None else mask[..., keep]
         if self._has("gqa_map", layer):

@@ -22,6 +22,7 @@ from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
 from pytest_greta.engine.ways import Segment
+from pytest_greta.hf.attention import compiled
 from pytest_greta.hf.caches import scheme_of
 from pytest_greta.hf.families import Family
 from pytest_greta.hf.plants import Plants
@@ -50,7 +51,7 @@ def trace(subject: Subject, further: tuple[str, ...], plan: RunPlan) -> Trace:
     """Run all paths. ``further``: attention calls beside each path's own that the declarations ask for."""
     started = time.perf_counter()
     run = _Run(subject, plan, tuple(part for part in plan.further if part in further))
-    with _quiet(plan.threads):
+    with _quiet(plan.threads), compiled(subject.implementation):
         paths = {"full": run.full(), "prefix": run.prefix(), "decode": run.decode(), "aligned": run.aligned()}
     facts: dict[str, Any] = {
         "model": subject.source.name,

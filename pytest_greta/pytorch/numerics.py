@@ -10,6 +10,9 @@ flash kernels commonly do, neither run nor read line by line: a device may show 
 ``flash`` on a CPU      P rounded to the type of q, l summed before that; exp of ``EXP_F32`` or ``EXP_16``. On a CPU
                         without products of bf16 or f16 both matrix products go through that type (``score_dtype``,
                         ``split_partials``; at::native::cpublas::gemm): ``has_products`` asks torch
+flex attention, CPU     as compiled by torch's inductor (``codegen/cpp_flex_attention_template.py``): scores in
+                        float32, P rounded to the type of q, l summed before that, exp of ``EXP_F32`` in every type; in
+                        bf16 without products of it each tile's product with V goes through that type
 fused kernels of a GPU  P in the type of q, exp by the hardware's ex2, sums on matrix units that truncate
 ======================  ==============================================================================================
 """
@@ -42,6 +45,15 @@ def flash_cpu(act: str) -> Numerics:
         return Numerics(tile=TILE, splits=1, exp_rel=EXP_F32)
     kept = "f32" if has_products(act) else "act"
     return Numerics(tile=TILE, splits=1, p_dtype=act, exp_rel=EXP_16, score_dtype=kept, split_partials=kept)
+
+
+def flex_cpu(act: str) -> Numerics:
+    """Of what flex attention is compiled to for a CPU. Its tiles are not in the order of the rows: those that a mask
+    cuts through come first."""
+    if act == "f32":
+        return Numerics(exp_rel=EXP_F32)
+    kept = "act" if act == "bf16" and not has_products(act) else "f32"
+    return Numerics(p_dtype=act, exp_rel=EXP_F32, split_partials=kept)
 
 
 def has_products(act: str) -> bool:
