@@ -91,8 +91,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         verdict = inconclusive(judged.verdict, (*judged.verdict.evidence.breaches, *less))
         judged = replace(judged, verdict=verdict)
     expected = matches(judged.verdict, probe.expect)
-    broken = contract_breach(default_contract(wanted, spec, settings), kept_contracts(judged))
-    held = not broken or judged.verdict.finding in (probe.expect.finding or ())
+    broken = contract_breach(default_contract(wanted, spec, settings), kept_contracts(judged), probe.expect)
     result = ProbeResult(
         suite=case.suite,
         case=case.id,
@@ -101,7 +100,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         variant=probe.variant,
         nodeid=settings.nodeid,
         where=settings.where or f"{case.where.path}:{case.where.line}",
-        outcome="passed" if expected and held else "failed",
+        outcome="passed" if expected and not broken else "failed",
         expected=spelled(probe.expect) + (f" (contract {broken})" if broken else ""),
         verdict=judged.verdict,
         prompt=_preview(case.prompt, source, plan.tokens),

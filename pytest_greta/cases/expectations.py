@@ -41,6 +41,7 @@ def problems_of(node: Node, modes: tuple[str, ...], path: Path, label: Text, *, 
             problems.append((node.key_where(path, mode), join(": ", label, missing)))
     for one in by_mode.values() if by_mode else (node,):
         problems.extend(_reasoned(one, path, label))
+        problems.extend(_no_finding(one, path, label))
     return problems
 
 
@@ -58,6 +59,15 @@ def _reasoned(node: Node, path: Path, label: Text) -> list[Problem]:
         return [(node.where(path), join(": ", label, text("expect.reason")))]
     if reason is not None and not inconclusive:
         return [(node.key_where(path, "reason"), join("", label, ".reason: ", text("expect.stray_reason")))]
+    return []
+
+
+def _no_finding(node: Node, path: Path, label: Text) -> list[Problem]:
+    """NONE is what is found beside an ordinary mismatch, too, so that alone it would let one pass."""
+    found = node.get("finding") if isinstance(node.value, dict) else None
+    alone = not any(node.get(key) for key in ("status", "scenario", "first_failure"))
+    if found is not None and alone and any(item.value == "NONE" for item in found.items()):
+        return [(node.key_where(path, "finding"), join("", label, ".finding: ", text("expect.none_alone")))]
     return []
 
 

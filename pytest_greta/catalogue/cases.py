@@ -208,6 +208,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "INCONCLUSIVE needs a reason; expected {{status: INCONCLUSIVE, reason: a part of the reason}}",
         "INCONCLUSIVE necesita un motivo; se esperaba {{status: INCONCLUSIVE, reason: una parte del motivo}}",
     ),
+    "expect.none_alone": (
+        "a mismatch has the finding NONE, too; expected status or scenario beside it, such as status: PASS",
+        "una discrepancia también tiene finding NONE; se esperaba además status o scenario, como status: PASS",
+    ),
     "expect.stray_reason": ("only with status: INCONCLUSIVE", "solo con status: INCONCLUSIVE"),
     # a case and its model
     "probe.one_of_each": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pytest_greta.cases.expect import contract_breach, matches
@@ -51,10 +53,37 @@ def test_refused(verdict: Verdict, expect: Expect) -> None:
     assert not matches(verdict, expect)
 
 
-def test_contract() -> None:
-    assert contract_breach({"bitwise": True}, {"bitwise": False}) == "bitwise"
-    assert contract_breach({"bitwise": True}, {"bitwise": True}) == ""
-    assert contract_breach({}, {"bitwise": False}) == ""
-    assert contract_breach({"schedule": "equal", "repeatable": False}, {"schedule": False}) == "schedule"
-    assert contract_breach({"repeatable": False}, {"repeatable": False}) == ""
-    assert contract_breach({"batch_invariant": True, "repeatable": True}, {"repeatable": True}) == ""
+@pytest.mark.parametrize(
+    ("contract", "kept", "broken"),
+    [
+        ({"bitwise": True}, {"bitwise": False}, "bitwise"),
+        ({"bitwise": True}, {"bitwise": True}, ""),
+        ({}, {"bitwise": False}, ""),
+        ({"schedule": "equal", "repeatable": False}, {"schedule": False}, "schedule"),
+        ({"repeatable": False}, {"repeatable": False}, ""),
+        ({"batch_invariant": True, "repeatable": True}, {"repeatable": True}, ""),
+    ],
+)
+def test_contract(contract: dict[str, Any], kept: dict[str, bool], broken: str) -> None:
+    assert contract_breach(contract, kept, Expect()) == broken
+
+
+@pytest.mark.parametrize(
+    ("finding", "broken"),
+    [
+        (("SCHEDULE",), "repeatable"),
+        (("NONDETERMINISTIC",), "schedule"),
+        (("SCHEDULE", "NONDETERMINISTIC"), "batch_invariant"),
+        (("NONE", "SUSPECT"), "schedule"),
+        (None, "schedule"),
+    ],
+)
+def test_a_case_may_expect_what_a_broken_promise_is_found_to_be(finding: tuple[str, ...] | None, broken: str) -> None:
+    contract = {"schedule": "equal", "repeatable": True, "batch_invariant": True}
+    kept = dict.fromkeys(contract, False)
+    assert contract_breach(contract, kept, Expect(finding=finding)) == broken
+
+
+def test_nothing_excuses_other_bytes() -> None:
+    findings = ("NONE", "SCHEDULE", "NONDETERMINISTIC", "SUSPECT", "PRECISION")
+    assert contract_breach({"bitwise": True}, {"bitwise": False}, Expect(finding=findings)) == "bitwise"

@@ -148,6 +148,11 @@ LINE_5 = {
         "key expect.status (case a): expected one of PASS, KV_MISMATCH, INCONCLUSIVE, got 'AL",
     ),
     "expect: {scenario: DRIFT}": (24, "key expect.scenario (case a): expected one of ALIGNED, STRUCTURAL_DRIFT,"),
+    "expect: {finding: NONE}": (14, "key expect (case a).finding: a mismatch has the finding NONE, too; expected"),
+    "expect: {kv_aligned: {finding: [SUSPECT, NONE]}}": (
+        27,
+        "a mismatch has the finding NONE, too; expected status or",
+    ),
     "expect: {finding: SUS}": (23, "key expect.finding (case a): expected one of NONE, CONFIGURATION,"),
     "expect: {first_failure: {stage: lsee}}": (37, "got 'lsee'; did you mean lse?"),
     "expect: {first_failure: {layer: -2}}": (
