@@ -4,7 +4,7 @@ option(GRETA_HIP_EMULATED "Build the HIP kernels for the CPU: backend hip-emulat
 option(GRETA_EMULATED_RACES "Let the emulation watch each access to shared memory, for tests; needs GCC" OFF)
 
 set(GRETA_HIP_HOST src/hip/calls.cpp src/hip/describe.cpp src/hip/hip_session.cpp src/hip/staging.cpp
-  src/cpu/batch.cpp src/cpu/config.cpp src/cpu/errors.cpp)
+  src/cpu/call_checks.cpp src/cpu/config.cpp src/cpu/errors.cpp)
 set(GRETA_HIP_FAULTS src/hip/fault_spoil.cpp src/hip/fault_rows.cpp src/faults/faults.cpp src/faults/wrong.cpp)
 
 # What every target here is compiled with.

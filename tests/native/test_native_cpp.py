@@ -118,7 +118,9 @@ def test_fuzz(tmp_path: Path) -> None:
     print(*done.stderr.splitlines()[-6:], sep="\n")
     assert done.returncode == 0, done.stderr[-4000:]
     assert "Done " in done.stderr
-    broken_copy(source, "src/cpu/batch.cpp", "pages[block] < 0 || pages[block] >= config.n_pages", "pages[block] < 0")
+    broken_copy(
+        source, "src/cpu/call_checks.cpp", "pages[block] < 0 || pages[block] >= config.n_pages", "pages[block] < 0"
+    )
     build(folder, "seeds")
     done = subprocess.run([folder / "fuzz" / "seeds", "400"], check=False, capture_output=True, text=True)
     assert done.returncode != 0

@@ -72,15 +72,12 @@ greta_status greta_attend(greta_session* session, int32_t layer, int32_t phase, 
                           const greta_tensor* out, const greta_tensor* lse) {
   return greta::guarded([&] {
     greta::require_session(session);
-    greta::require_layer(*session, layer);
+    greta::require_layer(session->config, layer);
     greta::require_phase(phase);
-    greta::check_batch(*session, batch);
+    greta::check_batch(session->config, batch);
     const greta::Config& config = session->config;
     greta::check_tensor("q", q, config.act_dtype, batch->n_tokens, config.n_heads, config.head_dim_qk);
-    if (k_new != nullptr || v_new != nullptr) {
-      greta::fail(GRETA_INVALID_ARGUMENT, "%s is set, expected NULL: this library attends over its own cache",
-                  k_new != nullptr ? "k_new" : "v_new");
-    }
+    greta::check_no_new_rows(k_new, v_new);
     greta::check_tensor("out", out, config.act_dtype, batch->n_tokens, config.n_heads, config.head_dim_v);
     if (lse != nullptr) greta::check_tensor("lse", lse, GRETA_F32, batch->n_tokens, config.n_heads, 1);
     greta::AttendArgs args = greta::arguments(*session, layer, phase, *batch);

@@ -1,14 +1,10 @@
-/* The checks of a call, for a session. */
+/* A batch and its tensors, as a session reads them. */
 #pragma once
 
-#include "batch_checks.h"
+#include "call_checks.h"
 #include "session.h"
 
 namespace greta {
-
-inline void check_batch(const greta_session& session, const greta_batch* batch) {
-  check_batch(session.config, batch);
-}
 
 /* The pages of sequence i of the batch; every block below ceil(rows / page_size) is a page of the cache. */
 inline const int32_t* checked_pages(greta_session& session, const greta_batch& batch, int32_t i, int32_t rows) {

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "call_checks.h"
 #include "errors.h"
 #include "session.h"
 
@@ -27,11 +28,7 @@ void Counters::count(const char* kernel, int32_t phase) noexcept {
 greta_status greta_counters(greta_session* session, greta_counter* counters, int32_t capacity, int32_t* count) {
   return greta::guarded([&] {
     greta::require_session(session);
-    if (count == nullptr) greta::fail(GRETA_INVALID_ARGUMENT, "count is NULL");
-    if (capacity < 0) greta::fail(GRETA_INVALID_ARGUMENT, "capacity is %d, expected 0 or more", capacity);
-    if (counters == nullptr && capacity > 0) {
-      greta::fail(GRETA_INVALID_ARGUMENT, "counters is NULL with capacity %d", capacity);
-    }
+    greta::check_counters(counters, capacity, count);
     const greta::Counters& own = session->counters;
     for (int32_t i = 0; i < own.size && i < capacity; ++i) counters[i] = own.entries[i];
     *count = own.size;

@@ -1,6 +1,7 @@
 /* greta_kv_read, greta_kv_load, greta_kv_trim: rows in logical order, as raw bytes. */
 #include <algorithm>
 
+#include "call_checks.h"
 #include "dtypes.h"
 #include "errors.h"
 #include "session.h"
@@ -19,21 +20,8 @@ int32_t checked_page(greta_session& session, int32_t seq, int32_t row) {
   return page;
 }
 
-void check_rows(greta_session* session, int32_t layer, int32_t seq, int32_t start, int32_t count, const void* k,
-                const void* v) {
-  require_session(session);
-  require_layer(*session, layer);
-  require_seq(*session, seq);
-  const int32_t max_len = session->config.max_len;
-  if (start < 0 || start > max_len)
-    fail(GRETA_INVALID_ARGUMENT, "start is %d, expected 0 .. max_len %d", start, max_len);
-  if (count < 0 || count > max_len - start) {
-    fail(GRETA_INVALID_ARGUMENT, "count is %d from row %d, expected 0 .. %d (max_len %d)", count, start,
-         max_len - start, max_len);
-  }
-  if (k == nullptr) fail(GRETA_INVALID_ARGUMENT, "k is NULL");
-  if (v == nullptr) fail(GRETA_INVALID_ARGUMENT, "v is NULL");
-  for (int32_t row = start; row < start + count; ++row) checked_page(*session, seq, row);
+void check_pages(greta_session& session, int32_t seq, int32_t start, int32_t count) {
+  for (int32_t row = start; row < start + count; ++row) checked_page(session, seq, row);
 }
 
 /* Calls body(cache k row, cache v row, index into the dense [count, n_kv_heads] arrays). */
@@ -72,7 +60,9 @@ void trim(greta_session& session, int32_t seq, int32_t len) {
 greta_status greta_kv_read(greta_session* session, int32_t layer, int32_t seq, int32_t start, int32_t count, void* k,
                            void* v) {
   return greta::guarded([&] {
-    greta::check_rows(session, layer, seq, start, count, k, v);
+    greta::require_session(session);
+    greta::check_rows(session->config, layer, seq, start, count, k, v);
+    greta::check_pages(*session, seq, start, count);
     const size_t k_bytes = session->cache.k_bytes(), v_bytes = session->cache.v_bytes();
     greta::each_row(*session, layer, seq, start, count, [&](const char* k_row, const char* v_row, size_t index) {
       std::memcpy(static_cast<char*>(k) + index * k_bytes, k_row, k_bytes);
@@ -84,7 +74,9 @@ greta_status greta_kv_read(greta_session* session, int32_t layer, int32_t seq, i
 greta_status greta_kv_load(greta_session* session, int32_t layer, int32_t seq, int32_t start, int32_t count,
                            const void* k, const void* v) {
   return greta::guarded([&] {
-    greta::check_rows(session, layer, seq, start, count, k, v);
+    greta::require_session(session);
+    greta::check_rows(session->config, layer, seq, start, count, k, v);
+    greta::check_pages(*session, seq, start, count);
     const size_t k_bytes = session->cache.k_bytes(), v_bytes = session->cache.v_bytes();
     greta::each_row(*session, layer, seq, start, count, [&](char* k_row, char* v_row, size_t index) {
       std::memcpy(k_row, static_cast<const char*>(k) + index * k_bytes, k_bytes);
@@ -98,10 +90,7 @@ greta_status greta_kv_load(greta_session* session, int32_t layer, int32_t seq, i
 greta_status greta_kv_trim(greta_session* session, int32_t seq, int32_t len) {
   return greta::guarded([&] {
     greta::require_session(session);
-    greta::require_seq(*session, seq);
-    const int32_t max_len = session->config.max_len;
-    if (len < 0 || len > max_len)
-      greta::fail(GRETA_INVALID_ARGUMENT, "len is %d, expected 0 .. max_len %d", len, max_len);
+    greta::check_trim(session->config, seq, len);
     greta::trim(*session, seq, len);
   });
 }

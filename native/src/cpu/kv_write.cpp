@@ -29,21 +29,6 @@ void write(greta_session& session, int32_t layer, const greta_batch& batch, cons
   const size_t item = dtype_size(config.act_dtype);
   const Layer& own = config.layers[static_cast<size_t>(layer)];
   const int32_t blocks = config.blocks();
-  /* Checked as a whole before the first row changes. */
-  for (int32_t i = 0; i < batch.n_seqs; ++i) {
-    const int32_t* pages = checked_pages(session, batch, i, 0);
-    for (int32_t token = batch.cu_q[i]; token < batch.cu_q[i + 1]; ++token) {
-      const int32_t slot = batch.slots[token];
-      if (slot < 0 || slot >= config.max_len) {
-        fail(GRETA_INVALID_ARGUMENT, "batch.slots[%d] is %d, expected 0 .. %d", token, slot, config.max_len - 1);
-      }
-      const int32_t page = pages[slot / config.page_size];
-      if (page < 0 || page >= config.n_pages) {
-        fail(GRETA_INVALID_ARGUMENT, "batch.block_table[%d][%d] is page %d, expected 0 .. %d", i,
-             slot / config.page_size, page, config.n_pages - 1);
-      }
-    }
-  }
   for (int32_t i = 0; i < batch.n_seqs; ++i) {
     const int32_t* pages = checked_pages(session, batch, i, 0);
     int32_t& rows = session.cache.rows(batch.seq_ids[i]);
@@ -71,11 +56,12 @@ greta_status greta_kv_write(greta_session* session, int32_t layer, const greta_b
                             const greta_tensor* v) {
   return greta::guarded([&] {
     greta::require_session(session);
-    greta::require_layer(*session, layer);
-    greta::check_batch(*session, batch);
+    greta::require_layer(session->config, layer);
+    greta::check_batch(session->config, batch);
     const greta::Config& config = session->config;
     greta::check_tensor("k", k, config.act_dtype, batch->n_tokens, config.n_kv_heads, config.head_dim_qk);
     greta::check_tensor("v", v, config.act_dtype, batch->n_tokens, config.n_kv_heads, config.head_dim_v);
+    greta::check_slots(config, *batch);
     greta::write(*session, layer, *batch, *k, *v);
   });
 }

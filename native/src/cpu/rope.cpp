@@ -45,9 +45,9 @@ greta_status greta_rope(greta_session* session, int32_t layer, int32_t phase, co
                         const greta_tensor* q, const greta_tensor* k) {
   return greta::guarded([&] {
     greta::require_session(session);
-    greta::require_layer(*session, layer);
+    greta::require_layer(session->config, layer);
     greta::require_phase(phase);
-    greta::check_batch(*session, batch);
+    greta::check_batch(session->config, batch);
     const greta::Config& config = session->config;
     greta::check_tensor("q", q, config.act_dtype, batch->n_tokens, config.n_heads, config.head_dim_qk);
     greta::check_tensor("k", k, config.act_dtype, batch->n_tokens, config.n_kv_heads, config.head_dim_qk);

@@ -9,22 +9,6 @@ void require_session(const greta_session* session) {
   if (session == nullptr) fail(GRETA_INVALID_ARGUMENT, "session is NULL");
 }
 
-void require_layer(const greta_session& session, int32_t layer) {
-  const int32_t n = session.config.n_layers();
-  if (layer < 0 || layer >= n) fail(GRETA_INVALID_ARGUMENT, "layer is %d, expected 0 .. %d", layer, n - 1);
-}
-
-void require_phase(int32_t phase) {
-  if (phase != GRETA_PREFILL && phase != GRETA_DECODE) {
-    fail(GRETA_INVALID_ARGUMENT, "phase is %d, expected 0 (prefill) or 1 (decode)", phase);
-  }
-}
-
-void require_seq(const greta_session& session, int32_t seq) {
-  const int32_t n = session.config.max_seqs;
-  if (seq < 0 || seq >= n) fail(GRETA_INVALID_ARGUMENT, "seq is %d, expected 0 .. %d", seq, n - 1);
-}
-
 }  // namespace greta
 
 greta_status greta_open(const greta_config* config, greta_session** session) {

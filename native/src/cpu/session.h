@@ -18,8 +18,5 @@ struct greta_session {
 namespace greta {
 
 void require_session(const greta_session* session);
-void require_layer(const greta_session& session, int32_t layer);
-void require_phase(int32_t phase);
-void require_seq(const greta_session& session, int32_t seq);
 
 }  // namespace greta

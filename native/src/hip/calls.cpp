@@ -1,5 +1,5 @@
 /* The functions of the ABI that launch kernels. */
-#include "batch_checks.h"
+#include "call_checks.h"
 #include "dtypes.h"
 #include "errors.h"
 #include "fault_calls.h"
@@ -37,25 +37,6 @@ void rope_call(greta_session& session, int32_t layer, const greta_batch* batch, 
   tensors.finish();
 }
 
-/* Pages and slots as a whole, before the first row changes. */
-void check_write(const Config& config, const greta_batch& batch) {
-  for (int32_t i = 0; i < batch.n_seqs; ++i) {
-    for (int32_t token = batch.cu_q[i]; token < batch.cu_q[i + 1]; ++token) {
-      const int32_t slot = batch.slots[token];
-      if (slot < 0 || slot >= config.max_len) {
-        fail(GRETA_INVALID_ARGUMENT, "batch.slots[%d] is %d, expected 0 .. %d", token, slot, config.max_len - 1);
-      }
-      if (!config.paged) continue;
-      const int32_t block = slot / config.page_size;
-      const int32_t page = batch.block_table[static_cast<int64_t>(i) * config.blocks() + block];
-      if (page < 0 || page >= config.n_pages) {
-        fail(GRETA_INVALID_ARGUMENT, "batch.block_table[%d][%d] is page %d, expected 0 .. %d", i, block, page,
-             config.n_pages - 1);
-      }
-    }
-  }
-}
-
 void write_call(greta_session& session, int32_t layer, const greta_batch* batch, const greta_tensor* k,
                 const greta_tensor* v) {
   const Config& config = session.config;
@@ -63,7 +44,7 @@ void write_call(greta_session& session, int32_t layer, const greta_batch* batch,
   params.batch = staged_batch(session, batch, true);
   check_tensor("k", k, config.act_dtype, batch->n_tokens, config.n_kv_heads, config.head_dim_qk);
   check_tensor("v", v, config.act_dtype, batch->n_tokens, config.n_kv_heads, config.head_dim_v);
-  if (session.on_host) check_write(config, *batch);
+  if (session.on_host) check_slots(config, *batch);
   Tensors tensors(session);
   params.cache = cache_of(session, layer);
   params.k = tensors.input(*k, batch->n_tokens, config.n_kv_heads, config.head_dim_qk);
@@ -147,24 +128,9 @@ void attend_call(greta_session& session, int32_t layer, int32_t phase, const gre
   tensors.finish();
 }
 
-void check_rows(greta_session& session, int32_t layer, int32_t seq, int32_t start, int32_t count, const void* k,
-                const void* v) {
-  require_layer(session, layer);
-  require_seq(session, seq);
-  const int32_t max_len = session.config.max_len;
-  if (start < 0 || start > max_len)
-    fail(GRETA_INVALID_ARGUMENT, "start is %d, expected 0 .. max_len %d", start, max_len);
-  if (count < 0 || count > max_len - start) {
-    fail(GRETA_INVALID_ARGUMENT, "count is %d from row %d, expected 0 .. %d (max_len %d)", count, start,
-         max_len - start, max_len);
-  }
-  if (k == nullptr) fail(GRETA_INVALID_ARGUMENT, "k is NULL");
-  if (v == nullptr) fail(GRETA_INVALID_ARGUMENT, "v is NULL");
-}
-
 void move_call(greta_session& session, int32_t layer, int32_t seq, int32_t start, int32_t count, void* k, void* v,
                bool to_cache) {
-  check_rows(session, layer, seq, start, count, k, v);
+  check_rows(session.config, layer, seq, start, count, k, v);
   if (count == 0) return;
   const Config& config = session.config;
   const int32_t heads = config.n_kv_heads, dtype = config.kv_dtype;
@@ -191,9 +157,7 @@ void move_call(greta_session& session, int32_t layer, int32_t seq, int32_t start
 }
 
 void trim_call(greta_session& session, int32_t seq, int32_t len) {
-  require_seq(session, seq);
-  const int32_t max_len = session.config.max_len;
-  if (len < 0 || len > max_len) fail(GRETA_INVALID_ARGUMENT, "len is %d, expected 0 .. max_len %d", len, max_len);
+  check_trim(session.config, seq, len);
   TrimParams params{};
   params.cache = cache_of(session, 0);
   params.k_layer = static_cast<int64_t>(k_layer_bytes(session.config));
@@ -213,7 +177,7 @@ greta_status greta_rope(greta_session* session, int32_t layer, int32_t phase, co
                         const greta_tensor* q, const greta_tensor* k) {
   return greta::guarded([&] {
     greta::require_session(session);
-    greta::require_layer(*session, layer);
+    greta::require_layer(session->config, layer);
     greta::require_phase(phase);
     greta::rope_call(*session, layer, batch, q, k);
   });
@@ -223,7 +187,7 @@ greta_status greta_kv_write(greta_session* session, int32_t layer, const greta_b
                             const greta_tensor* v) {
   return greta::guarded([&] {
     greta::require_session(session);
-    greta::require_layer(*session, layer);
+    greta::require_layer(session->config, layer);
     greta::write_call(*session, layer, batch, k, v);
   });
 }
@@ -256,12 +220,9 @@ greta_status greta_attend(greta_session* session, int32_t layer, int32_t phase, 
                           const greta_tensor* out, const greta_tensor* lse) {
   return greta::guarded([&] {
     greta::require_session(session);
-    greta::require_layer(*session, layer);
+    greta::require_layer(session->config, layer);
     greta::require_phase(phase);
-    if (k_new != nullptr || v_new != nullptr) {
-      greta::fail(GRETA_INVALID_ARGUMENT, "%s is set, expected NULL: this library attends over its own cache",
-                  k_new != nullptr ? "k_new" : "v_new");
-    }
+    greta::check_no_new_rows(k_new, v_new);
     greta::attend_call(*session, layer, phase, batch, q, out, lse);
   });
 }

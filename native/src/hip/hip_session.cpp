@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "call_checks.h"
 #include "dtypes.h"
 #include "errors.h"
 #include "fault_sessions.h"
@@ -160,22 +161,6 @@ void require_session(greta_session* session) {
   runtime::use_device(session->device);
 }
 
-void require_layer(const greta_session& session, int32_t layer) {
-  const int32_t n = session.config.n_layers();
-  if (layer < 0 || layer >= n) fail(GRETA_INVALID_ARGUMENT, "layer is %d, expected 0 .. %d", layer, n - 1);
-}
-
-void require_phase(int32_t phase) {
-  if (phase != GRETA_PREFILL && phase != GRETA_DECODE) {
-    fail(GRETA_INVALID_ARGUMENT, "phase is %d, expected 0 (prefill) or 1 (decode)", phase);
-  }
-}
-
-void require_seq(const greta_session& session, int32_t seq) {
-  const int32_t n = session.config.max_seqs;
-  if (seq < 0 || seq >= n) fail(GRETA_INVALID_ARGUMENT, "seq is %d, expected 0 .. %d", seq, n - 1);
-}
-
 size_t k_layer_bytes(const Config& config) {
   const size_t rows = product(product(static_cast<size_t>(config.n_pages), static_cast<size_t>(config.page_size)),
                               static_cast<size_t>(config.n_kv_heads));
@@ -299,11 +284,7 @@ int32_t greta_abi_version(void) {
 greta_status greta_counters(greta_session* session, greta_counter* counters, int32_t capacity, int32_t* count) {
   return greta::guarded([&] {
     greta::require_session(session);
-    if (count == nullptr) greta::fail(GRETA_INVALID_ARGUMENT, "count is NULL");
-    if (capacity < 0) greta::fail(GRETA_INVALID_ARGUMENT, "capacity is %d, expected 0 or more", capacity);
-    if (counters == nullptr && capacity > 0) {
-      greta::fail(GRETA_INVALID_ARGUMENT, "counters is NULL with capacity %d", capacity);
-    }
+    greta::check_counters(counters, capacity, count);
     *count = 0;
     for (int32_t phase : {GRETA_PREFILL, GRETA_DECODE}) {
       if (session->calls[phase] == 0) continue;

@@ -75,9 +75,6 @@ struct greta_session {
 namespace greta {
 
 void require_session(greta_session* session); /* and makes its device this thread's */
-void require_layer(const greta_session& session, int32_t layer);
-void require_phase(int32_t phase);
-void require_seq(const greta_session& session, int32_t seq);
 
 size_t k_layer_bytes(const Config& config);
 size_t v_layer_bytes(const Config& config);

@@ -1,33 +1,11 @@
 #include "staging.h"
 
-#include "batch_checks.h"
+#include "call_checks.h"
 #include "dtypes.h"
 #include "errors.h"
 
 namespace greta {
 namespace {
-
-/* What does not need the arrays' contents. */
-void check_shape(const Config& config, const greta_batch* batch) {
-  if (batch == nullptr) fail(GRETA_INVALID_ARGUMENT, "batch is NULL");
-  if (batch->struct_size != sizeof(greta_batch)) {
-    fail(GRETA_INVALID_ARGUMENT, "batch.struct_size is %u, expected %zu", batch->struct_size, sizeof(greta_batch));
-  }
-  if (batch->n_seqs <= 0) fail(GRETA_INVALID_ARGUMENT, "batch.n_seqs is %d, expected 1 or more", batch->n_seqs);
-  if (batch->n_tokens <= 0) fail(GRETA_INVALID_ARGUMENT, "batch.n_tokens is %d, expected 1 or more", batch->n_tokens);
-  if (batch->max_q_len <= 0 || batch->max_q_len > config.max_len) {
-    fail(GRETA_INVALID_ARGUMENT, "batch.max_q_len is %d, expected 1 .. max_len %d", batch->max_q_len, config.max_len);
-  }
-  const struct {
-    const char* name;
-    const int32_t* array;
-  } arrays[] = {{"cu_q", batch->cu_q},   {"kv_len", batch->kv_len},   {"positions", batch->positions},
-                {"slots", batch->slots}, {"seq_ids", batch->seq_ids}, {"block_table", batch->block_table}};
-  for (const auto& [name, array] : arrays) {
-    const bool needed = config.paged || array != batch->block_table || name[0] != 'b';
-    if (array == nullptr && needed) fail(GRETA_INVALID_ARGUMENT, "batch.%s is NULL", name);
-  }
-}
 
 /* Copies of the host's arrays, one after the other in one block of device memory. */
 class Packed {
@@ -58,7 +36,10 @@ BatchParams staged_batch(greta_session& session, const greta_batch* batch, bool 
   if (session.on_host) {
     check_batch(config, batch);
   } else {
-    check_shape(config, batch);
+    check_batch_shape(config, batch);
+    if (batch->max_q_len <= 0 || batch->max_q_len > config.max_len) { /* the grid is made of it */
+      fail(GRETA_INVALID_ARGUMENT, "batch.max_q_len is %d, expected 1 .. max_len %d", batch->max_q_len, config.max_len);
+    }
   }
   BatchParams own{};
   own.n_seqs = batch->n_seqs;

@@ -1,4 +1,4 @@
-#include "batch_checks.h"
+#include "call_checks.h"
 
 #include "dtypes.h"
 #include "errors.h"
@@ -12,7 +12,58 @@ void require_array(const char* name, const int32_t* array) {
 
 }  // namespace
 
-void check_batch(const Config& config, const greta_batch* batch) {
+void require_layer(const Config& config, int32_t layer) {
+  const int32_t n = config.n_layers();
+  if (layer < 0 || layer >= n) fail(GRETA_INVALID_ARGUMENT, "layer is %d, expected 0 .. %d", layer, n - 1);
+}
+
+void require_phase(int32_t phase) {
+  if (phase != GRETA_PREFILL && phase != GRETA_DECODE) {
+    fail(GRETA_INVALID_ARGUMENT, "phase is %d, expected 0 (prefill) or 1 (decode)", phase);
+  }
+}
+
+void require_seq(const Config& config, int32_t seq) {
+  const int32_t n = config.max_seqs;
+  if (seq < 0 || seq >= n) fail(GRETA_INVALID_ARGUMENT, "seq is %d, expected 0 .. %d", seq, n - 1);
+}
+
+void check_rows(const Config& config, int32_t layer, int32_t seq, int32_t start, int32_t count, const void* k,
+                const void* v) {
+  require_layer(config, layer);
+  require_seq(config, seq);
+  const int32_t max_len = config.max_len;
+  if (start < 0 || start > max_len)
+    fail(GRETA_INVALID_ARGUMENT, "start is %d, expected 0 .. max_len %d", start, max_len);
+  if (count < 0 || count > max_len - start) {
+    fail(GRETA_INVALID_ARGUMENT, "count is %d from row %d, expected 0 .. %d (max_len %d)", count, start,
+         max_len - start, max_len);
+  }
+  if (k == nullptr) fail(GRETA_INVALID_ARGUMENT, "k is NULL");
+  if (v == nullptr) fail(GRETA_INVALID_ARGUMENT, "v is NULL");
+}
+
+void check_trim(const Config& config, int32_t seq, int32_t len) {
+  require_seq(config, seq);
+  const int32_t max_len = config.max_len;
+  if (len < 0 || len > max_len) fail(GRETA_INVALID_ARGUMENT, "len is %d, expected 0 .. max_len %d", len, max_len);
+}
+
+void check_counters(const greta_counter* counters, int32_t capacity, const int32_t* count) {
+  if (count == nullptr) fail(GRETA_INVALID_ARGUMENT, "count is NULL");
+  if (capacity < 0) fail(GRETA_INVALID_ARGUMENT, "capacity is %d, expected 0 or more", capacity);
+  if (counters == nullptr && capacity > 0) {
+    fail(GRETA_INVALID_ARGUMENT, "counters is NULL with capacity %d", capacity);
+  }
+}
+
+void check_no_new_rows(const greta_tensor* k_new, const greta_tensor* v_new) {
+  if (k_new == nullptr && v_new == nullptr) return;
+  fail(GRETA_INVALID_ARGUMENT, "%s is set, expected NULL: this library attends over its own cache",
+       k_new != nullptr ? "k_new" : "v_new");
+}
+
+void check_batch_shape(const Config& config, const greta_batch* batch) {
   if (batch == nullptr) fail(GRETA_INVALID_ARGUMENT, "batch is NULL");
   if (batch->struct_size != sizeof(greta_batch)) {
     fail(GRETA_INVALID_ARGUMENT, "batch.struct_size is %u, expected %zu", batch->struct_size, sizeof(greta_batch));
@@ -25,6 +76,10 @@ void check_batch(const Config& config, const greta_batch* batch) {
   require_array("slots", batch->slots);
   require_array("seq_ids", batch->seq_ids);
   if (config.paged) require_array("block_table", batch->block_table);
+}
+
+void check_batch(const Config& config, const greta_batch* batch) {
+  check_batch_shape(config, batch);
   if (batch->cu_q[0] != 0) fail(GRETA_INVALID_ARGUMENT, "batch.cu_q[0] is %d, expected 0", batch->cu_q[0]);
   for (int32_t i = 0; i < batch->n_seqs; ++i) {
     const int32_t begin = batch->cu_q[i], end = batch->cu_q[i + 1];
@@ -57,6 +112,24 @@ void check_batch(const Config& config, const greta_batch* batch) {
   if (batch->cu_q[batch->n_seqs] != batch->n_tokens) {
     fail(GRETA_INVALID_ARGUMENT, "batch.cu_q[%d] is %d, expected n_tokens %d", batch->n_seqs,
          batch->cu_q[batch->n_seqs], batch->n_tokens);
+  }
+}
+
+void check_slots(const Config& config, const greta_batch& batch) {
+  for (int32_t i = 0; i < batch.n_seqs; ++i) {
+    for (int32_t token = batch.cu_q[i]; token < batch.cu_q[i + 1]; ++token) {
+      const int32_t slot = batch.slots[token];
+      if (slot < 0 || slot >= config.max_len) {
+        fail(GRETA_INVALID_ARGUMENT, "batch.slots[%d] is %d, expected 0 .. %d", token, slot, config.max_len - 1);
+      }
+      if (!config.paged) continue;
+      const int32_t block = slot / config.page_size;
+      const int32_t page = batch.block_table[static_cast<int64_t>(i) * config.blocks() + block];
+      if (page < 0 || page >= config.n_pages) {
+        fail(GRETA_INVALID_ARGUMENT, "batch.block_table[%d][%d] is page %d, expected 0 .. %d", i, block, page,
+             config.n_pages - 1);
+      }
+    }
   }
 }
 
