@@ -157,9 +157,9 @@ def _arrays(found: TraceFile) -> Any:
 
 def _write(args: argparse.Namespace, results: list[ProbeResult], notes: list[str], code: int) -> None:
     from pytest_greta.artifacts import write_atomic
+    from pytest_greta.jsonline import json_line
     from pytest_greta.plain import to_plain
     from pytest_greta.report.author import default_author
-    from pytest_greta.report.jsonline import json_line
     from pytest_greta.report.markdown import final_report
     from pytest_greta.report.tsv import analysis
 

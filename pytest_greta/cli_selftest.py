@@ -221,8 +221,8 @@ def _write(summary: Summary, path: Path) -> None:
     import orjson
 
     from pytest_greta.artifacts import write_atomic
+    from pytest_greta.jsonline import json_line
     from pytest_greta.plain import to_plain
-    from pytest_greta.report.jsonline import json_line
 
     plain = orjson.loads(json_line(to_plain(summary)))
     write_atomic(path, orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), "--json")

@@ -19,8 +19,8 @@ import orjson
 
 from pytest_greta.checks.result import ByteCheck, Price, Sees, StageCheck
 from pytest_greta.digest import Digest
+from pytest_greta.jsonline import fit
 from pytest_greta.plain import from_plain, to_plain
-from pytest_greta.report.jsonline import fit
 from pytest_greta.result import AttentionStat, ProbeResult
 from pytest_greta.rows import Rows, Table, default_values
 

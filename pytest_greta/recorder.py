@@ -24,8 +24,8 @@ from pytest_greta.backends.base import PHASES, Numerics
 from pytest_greta.dtypes import BF16, DTYPES, Array, dtype_of
 from pytest_greta.engine.load import load_source
 from pytest_greta.engine.spec import ModelConfig, ModelSource, decoder_stages
+from pytest_greta.jsonline import json_line
 from pytest_greta.plain import to_plain
-from pytest_greta.report.jsonline import json_line
 from pytest_greta.result import ProbeResult
 from pytest_greta.texts import SaidError, join, text
 from pytest_greta.trace.jsonl import TRACE_SCHEMA, records

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 import xxhash
 
+from pytest_greta.jsonline import json_line
 from pytest_greta.plain import from_plain, to_plain
-from pytest_greta.report.jsonline import json_line
 from pytest_greta.selftest.plan import Planned, Study
 from pytest_greta.selftest.run import Record
 from pytest_greta.texts import SaidError, join, text

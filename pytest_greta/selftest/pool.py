@@ -15,8 +15,8 @@ from pathlib import Path
 
 import orjson
 
+from pytest_greta.jsonline import json_line
 from pytest_greta.plain import from_plain, to_plain
-from pytest_greta.report.jsonline import json_line
 from pytest_greta.selftest.plan import Planned
 from pytest_greta.selftest.run import Record, execute
 

@@ -8,8 +8,8 @@ import sys
 
 import orjson
 
+from pytest_greta.jsonline import json_line
 from pytest_greta.plain import from_plain, to_plain
-from pytest_greta.report.jsonline import json_line
 from pytest_greta.selftest.plan import Planned
 from pytest_greta.selftest.run import execute
 

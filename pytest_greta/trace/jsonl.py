@@ -26,8 +26,8 @@ import numpy as np
 from pytest_greta.artifacts import RunFolder, write_atomic
 from pytest_greta.checks.result import StageCheck
 from pytest_greta.dtypes import Array, dtype_of
+from pytest_greta.jsonline import json_line
 from pytest_greta.plain import to_plain
-from pytest_greta.report.jsonline import json_line
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.hashing import HASH_ALGO, digest
 from pytest_greta.trace.paths import phase_label

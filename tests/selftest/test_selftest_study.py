@@ -16,8 +16,8 @@ import pytest
 from pytest_greta import cli
 from pytest_greta.checks import judge
 from pytest_greta.cli_selftest import CLEAN, FAILED, STOPPED, USAGE
+from pytest_greta.jsonline import json_line
 from pytest_greta.plain import from_plain, to_plain
-from pytest_greta.report.jsonline import json_line
 from pytest_greta.selftest import pool
 from pytest_greta.selftest.plan import Planned
 from pytest_greta.selftest.run import Record

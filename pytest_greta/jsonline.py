@@ -11,7 +11,7 @@ _INT64 = 1 << 63
 
 
 def json_line(plain: Any) -> bytes:
-    """``plain`` (see ``result.to_plain``) as UTF-8 JSON and a newline; nan and inf as "nan", "inf", "-inf"."""
+    """``plain`` (see ``plain.to_plain``) as UTF-8 JSON and a newline; nan and inf as "nan", "inf", "-inf"."""
     return orjson.dumps(fit(plain), option=orjson.OPT_APPEND_NEWLINE)
 
 
