@@ -35,7 +35,7 @@ class RunSettings:
     """file:line of the case, the file relative to where pytest was started."""
     device: int = 0
     threads: int = 0
-    """For BLAS and the attention library; 0: all cores but one (``probing.default_threads``)."""
+    """For BLAS and the attention library; 0: all cores but one (``run_plan.default_threads``)."""
     library: str | None = None
     """Path of a shared library that replaces the backend of every phase."""
     trace: str = "off"
