@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pytest_greta import masks, texts
 from pytest_greta import settings as settings_
 from pytest_greta.options import FILES_INI
 
-AUTO, NONE = "auto", "none"
+NONE = "none"
 AMD, NVIDIA = "AMD", "NVIDIA"
 _ROOT = Path("/")
 
@@ -36,7 +36,7 @@ class Mask:
         return self.indices[self.entries.index(entry)]
 
 
-def for_workers(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Mask | None:
+def for_workers(config: pytest.Config) -> Mask | None:
     """What to share out among workers; None for nothing. Raises ``pytest.UsageError`` for a device that is not there.
 
     By default only a run that may have cases gets masks: who merely has the plugin installed keeps all devices.
@@ -45,19 +45,19 @@ def for_workers(config: pytest.Config, environ: Mapping[str, str] = os.environ) 
     if settings is None or settings["devices"] == NONE:
         return None
     if isinstance(settings["devices"], tuple):
-        return _listed(settings, environ)
+        return _listed(settings)
     if "devices" not in settings.sources and not (_may_have_devices(settings) and may_have_cases(config)):
         return None
-    vendor, count = _found(settings, environ)
-    return _first(vendor, count, environ) if count else None
+    vendor, count = _found(settings)
+    return _first(vendor, count) if count else None
 
 
-def for_this_process(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def for_this_process(config: pytest.Config) -> dict[str, str]:
     """Without workers a list of devices masks this process, which uses the first; ``auto`` leaves all as it is."""
     settings = _settings(config)
     if settings is None or not isinstance(settings["devices"], tuple):
         return {}
-    mask = _listed(settings, environ)
+    mask = _listed(settings)
     return {mask.variable: ",".join(mask.entries)}
 
 
@@ -78,38 +78,38 @@ def _settings(config: pytest.Config) -> settings_.Settings | None:
         return None
 
 
-def _listed(settings: settings_.Settings, environ: Mapping[str, str]) -> Mask:
+def _listed(settings: settings_.Settings) -> Mask:
     wanted: tuple[int, ...] = settings["devices"]
-    variable, outer = masks.innermost(environ, _vendor(settings, environ))
+    variable, outer = masks.innermost(os.environ, _vendor(settings))
     if outer is None:
         return Mask(variable, tuple(map(str, wanted)), wanted)
     if beyond := [index for index in wanted if index >= len(outer)]:
         values = {"source": settings.sources["devices"], "device": beyond[0], "count": len(outer)}
-        said = texts.text("devices.beyond", variable=variable, mask=environ[variable], **values)
+        said = texts.text("devices.beyond", variable=variable, mask=os.environ[variable], **values)
         raise pytest.UsageError("\n".join(said.lines(settings["lang"])))
     return Mask(variable, tuple(outer[index] for index in wanted), wanted)
 
 
-def _first(vendor: str, count: int, environ: Mapping[str, str]) -> Mask:
+def _first(vendor: str, count: int) -> Mask:
     """The first ``count`` of what the caller sees."""
-    variable, outer = masks.innermost(environ, vendor)
+    variable, outer = masks.innermost(os.environ, vendor)
     seen = tuple(map(str, range(count))) if outer is None else outer[:count]
     return Mask(variable, seen, tuple(range(len(seen))))
 
 
-def _vendor(settings: settings_.Settings, environ: Mapping[str, str]) -> str:
+def _vendor(settings: settings_.Settings) -> str:
     """Whose variable is to be set: by the library's name, by the caller's masks, by the drivers that are loaded."""
     from pytest_greta.doctor.gather import amd_driver, nvidia_driver
 
     if settings["backend"] in ("hip", "cuda"):
         return AMD if settings["backend"] == "hip" else NVIDIA
-    if masks.ROCR in environ or masks.HIP in environ:
+    if masks.ROCR in os.environ or masks.HIP in os.environ:
         return AMD
     amd, nvidia = amd_driver(_ROOT), nvidia_driver(_ROOT)
-    return NVIDIA if not amd.loaded and (nvidia.loaded or masks.CUDA in environ) else AMD
+    return NVIDIA if not amd.loaded and (nvidia.loaded or masks.CUDA in os.environ) else AMD
 
 
-def _found(settings: settings_.Settings, environ: Mapping[str, str]) -> tuple[str, int]:
+def _found(settings: settings_.Settings) -> tuple[str, int]:
     """Vendor and number of the devices that this run may use: as the library that it names says, in a process of its
     own, or else as the drivers list them."""
     from pytest_greta.doctor.ask import ask
@@ -123,7 +123,7 @@ def _found(settings: settings_.Settings, environ: Mapping[str, str]) -> tuple[st
         return NVIDIA if "cuda" in answer.kind.lower() else AMD, answer.devices
     for driver in (amd_driver(_ROOT), nvidia_driver(_ROOT)):
         if driver.usable and driver.cards:
-            _, outer = masks.innermost(environ, driver.vendor)
+            _, outer = masks.innermost(os.environ, driver.vendor)
             return driver.vendor, len(driver.cards) if outer is None else len(outer)
     return AMD, 0
 

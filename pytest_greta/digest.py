@@ -33,7 +33,7 @@ class Digest:
     """Of all stage checks."""
     odds: Odds | None
     gains: Mapping[str, float]
-    """By stage, see ``hypotheses.case_gains``."""
+    """By stage, see ``gains``."""
     compared: int
     """Comparisons by hash, and how many of them are equal."""
     same: int

@@ -20,7 +20,6 @@ from typing import Literal
 from pytest_greta.checks.constants import GAIN_LEANS, GAIN_ZERO, P_REJECTS, U
 from pytest_greta.checks.result import StageCheck
 from pytest_greta.digest import Odds, odds
-from pytest_greta.digest import gains as digest_gains
 from pytest_greta.report import pick
 from pytest_greta.result import ProbeResult
 from pytest_greta.trace.stages import ATTENTION_STAGES, ORDER
@@ -112,11 +111,6 @@ def gains(results: Iterable[ProbeResult]) -> tuple[StageGain, ...]:
 
 def _median(values: Sequence[float]) -> float:
     return values[0] if len(values) == 1 else median(values)  # most data are of one probe, and there are many
-
-
-def case_gains(checks: Iterable[StageCheck]) -> dict[str, float]:
-    """The gain of each stage of a case, see ``digest.gains``."""
-    return digest_gains(tuple(checks))
 
 
 def _sign_test(stage: str, values: Sequence[float]) -> StageGain:

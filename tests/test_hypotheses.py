@@ -16,7 +16,8 @@ from pytest_greta.checks.bounds import Reference
 from pytest_greta.checks.judge import Group, Place, judge
 from pytest_greta.checks.result import StageCheck
 from pytest_greta.decide import decide_kv_aligned
-from pytest_greta.hypotheses import case_gains, over_run, p_of, two_sided
+from pytest_greta.digest import gains as gains_of
+from pytest_greta.hypotheses import over_run, p_of, two_sided
 from pytest_greta.report.failure import failure_text
 from pytest_greta.report.markdown import final_report
 from pytest_greta.report.terminal import summary
@@ -175,7 +176,7 @@ def test_the_gain_is_that_of_all_layers_and_paths_of_a_case():
         check(None, gain=(50.0, 1.0), stage="kv_write"),
         check(None, stage="x_in"),
     ]
-    assert case_gains([*layers, *left_out]) == {"q_proj": 0.005}
+    assert gains_of([*layers, *left_out]) == {"q_proj": 0.005}
 
 
 @pytest.mark.parametrize(("stage", "zero"), [("q_proj", 8), ("lse", 16), ("attn_out", 16)])
@@ -201,7 +202,7 @@ def test_cases_of_one_model_dtype_and_prompt_count_once():
 def test_further_calls_count_for_nothing():
     extra = check(1e-9, gain=(50.0, 1.0), part="q0")
     assert p_of([check(0.5), extra]) == (0.5, 100)
-    assert case_gains([extra]) == {}
+    assert gains_of([extra]) == {}
 
 
 @pytest.mark.parametrize(("positive", "negative"), [(0, 0), (1, 0), (3, 3), (9, 1), (0, 14), (40, 60)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -39,8 +39,6 @@ SOUND = (ALIGNED, STRUCTURAL_DRIFT, ATTENTION_COMPUTATION_MISMATCH)
 """Scenarios that are no mismatch by themselves, best first."""
 _FINDINGS = {"SCHEDULE": 1, "SUSPECT": 2, "NONDETERMINISTIC": 3}
 """Of a STRUCTURAL_DRIFT: how much worse than none."""
-
-Rank = Callable[[str, "str | None", str], "tuple[int, ...]"]
 
 
 @dataclass(frozen=True)

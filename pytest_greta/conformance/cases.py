@@ -419,7 +419,7 @@ CASES: tuple[Case, ...] = (
     _neutral("greta_open", "memory", "memory = 99", _set("memory", 99)),
     _neutral("greta_open", "layers_null", "layers = NULL", _bad_open(lambda b, c: setattr(c, "layers", b.null))),
     _neutral("greta_attend", "prefill", "prefill, q 5, kv 5", _attend("prefill", (5, 5, 0))),
-    Case("greta_attend", "prefill_start", text("conform.tried_prefill_start"), _attend("prefill", (5, 5, 0)), (), True),
+    _worded("greta_attend", "prefill_start", _attend("prefill", (5, 5, 0)), at_start=True),
     _neutral("greta_attend", "decode", "decode, q 1, kv 9", _attend("decode", (1, 9, 0))),
     _neutral("greta_attend", "one_row", "decode, q 1, kv 1", _attend("decode", (1, 1, 0))),
     _neutral("greta_attend", "full", "prefill, q = kv = max_len", _attend("prefill", (MAX_LEN, MAX_LEN, 0))),

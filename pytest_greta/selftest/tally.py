@@ -133,17 +133,17 @@ def tally(
     )
 
 
-def upper_limit(events: int, runs: int, confidence: float = CONFIDENCE) -> float:
+def upper_limit(events: int, runs: int) -> float:
     """One-sided upper limit of a rate after ``events`` of ``runs``: Clopper and Pearson, Biometrika 26 (1934).
 
-    The p at which ``events`` or fewer have the probability 1 - confidence; 1 - (1 - confidence)^(1 / runs) for none.
+    The p at which ``events`` or fewer have the probability 1 - CONFIDENCE; 1 - (1 - CONFIDENCE)^(1 / runs) for none.
     """
     if runs <= 0 or events >= runs:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(100):
         p = (low + high) / 2
-        low, high = (p, high) if _at_most(events, runs, p) > 1 - confidence else (low, p)
+        low, high = (p, high) if _at_most(events, runs, p) > 1 - CONFIDENCE else (low, p)
     return high
 
 
