@@ -25,6 +25,7 @@ from pytest_greta.plan import expand
 from pytest_greta.probing import run_judged
 from pytest_greta.report.failure import failure_text
 from pytest_greta.report.messages import Lang
+from pytest_greta.report.unmet import contract
 from pytest_greta.result import ProbeResult
 from pytest_greta.settings import API_SUITE, RunSettings
 from pytest_greta.texts import text
@@ -82,9 +83,9 @@ class Run:
     lang: Lang = "both"
 
     def assert_aligned(self) -> None:
-        """Raises ``AssertionError`` with the report of the failure, unless the verdict is PASS."""
+        """Raises ``AssertionError`` with the report of the failure, unless it is a PASS and the contract is kept."""
         __tracebackhide__ = True
-        if self.verdict.status != PASS:
+        if self.verdict.status != PASS or contract(self.result):
             raise AssertionError(failure_text(self.result, self.lang))
 
 
@@ -93,6 +94,13 @@ class WatchedRun(Run):
 
     asked = False
 
+    def __repr__(self) -> str:
+        """Without the verdict: a line that prints the run has not looked at it."""
+        return f"<{type(self).__name__} {super().__getattribute__('result').case}>"
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def __getattribute__(self, name: str) -> Any:
         if name in ("verdict", "result", "assert_aligned"):
             object.__setattr__(self, "asked", True)
@@ -100,8 +108,8 @@ class WatchedRun(Run):
 
     @property
     def overlooked(self) -> bool:
-        """The verdict is no PASS, and nobody has asked for it."""
-        return not self.asked and self.verdict.status != PASS
+        """The verdict is no PASS, or not what the probe was told to expect, and nobody has asked for it."""
+        return not self.asked and (self.verdict.status != PASS or self.result.outcome == "failed")
 
 
 def load_model(

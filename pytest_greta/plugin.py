@@ -159,6 +159,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     results = item.stash.get(nodes.RESULTS, None)
     if report.skipped and report.when == "setup" and isinstance(item, nodes.GretaProbe):
         results = [item.left_out(report)]
+    if report.passed and report.when == "setup":
+        return report  # probes of a fixture: the test has still to look at them
     if results:
         from pytest_greta.packed import as_text
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pytest_greta as greta
+from pytest_greta.api import WatchedRun
 from pytest_greta.backends.base import AttentionSession, Description, SessionConfig
 from pytest_greta.backends.native import load
 from pytest_greta.cases.model import CaseError
@@ -78,3 +79,20 @@ def test_numpy_values_paths_and_none_are_taken() -> None:
     run = greta.probe("synthetic", list(ids), seed=np.int64(3), layers=(0, 2), context=None)
     assert run.trace.layers == (0, 2)
     assert run.result.settings["seed"] == 3
+
+
+def test_a_broken_contract_is_not_aligned_although_the_verdict_is_a_pass() -> None:
+    run = greta.probe("synthetic", "Hi there", layers=[0], contract={"bitwise": True})
+    assert run.verdict.status == "PASS"
+    with pytest.raises(AssertionError, match="contract bitwise broken"):
+        run.assert_aligned()
+    assert WatchedRun(run.verdict, run.trace, run.result).overlooked
+    greta.probe("synthetic", "Hi there", layers=[0]).assert_aligned()
+
+
+def test_nor_is_an_expected_mismatch_that_was_not_found_looked_at() -> None:
+    run = greta.probe("synthetic", "Hi there", layers=[0], expect="KV_MISMATCH")
+    assert run.verdict.status == "PASS"
+    watched = WatchedRun(run.verdict, run.trace, run.result)
+    assert "PASS" not in repr(watched)
+    assert watched.overlooked

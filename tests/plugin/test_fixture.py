@@ -68,9 +68,47 @@ def test_a_mismatch_that_the_test_looks_for_is_no_failure(project: Project) -> N
     result.stdout.fnmatch_lines(["*probes: 1 (1 passed, 0 failed*"])
 
 
-@pytest.mark.parametrize("look", ["", ".trace"])
+@pytest.mark.parametrize(
+    ("looks", "outcomes"),
+    [
+        ("assert found.verdict.status == 'KV_MISMATCH'", {"passed": 1}),
+        ("pass", {"failed": 1}),
+        ("found.assert_aligned()", {"failed": 1}),
+    ],
+)
+def test_a_probe_of_another_fixture_is_the_test_s_to_look_at(
+    project: Project, looks: str, outcomes: dict[str, int]
+) -> None:
+    body = f"""
+@pytest.fixture
+def found(greta):
+    return greta.probe("synthetic", "bad")
+
+def test_one(found):
+    {looks}
+"""
+    result = run(project, body, "--greta-artifacts", "out")
+    result.assert_outcomes(**outcomes)
+    (row,) = project.written(project.path / "out").values()
+    assert row["outcome"] == next(iter(outcomes))
+
+
+def test_a_probe_when_a_fixture_ends_is_looked_at_too(project: Project) -> None:
+    body = """
+@pytest.fixture
+def late(greta):
+    yield
+    greta.probe("synthetic", "bad")
+
+def test_one(late):
+    pass
+"""
+    run(project, body).assert_outcomes(passed=1, errors=1)
+
+
+@pytest.mark.parametrize("look", ["", ".trace", "; print(found)", "; assert found == found"])
 def test_a_mismatch_that_the_test_does_not_look_at_fails_it(project: Project, look: str) -> None:
-    body = f"def test_one(greta):\n    greta.probe('synthetic', 'bad'){look}"
+    body = f"def test_one(greta):\n    found = greta.probe('synthetic', 'bad'){look}"
     result = run(project, body, "--greta-artifacts", "out", "--greta-lang", "en")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*the test passed without a look at this verdict*", "*KV_MISMATCH*layer 3*"])
