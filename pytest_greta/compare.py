@@ -15,6 +15,9 @@ from pytest_greta.verdict import INCONCLUSIVE
 SAME = 0.05
 """A largest rho that moved by less than this share of itself, or of 1, has not changed."""
 
+_RIGHT, _INCONCLUSIVE, _MISMATCH = 0, 1, 2
+"""How bad a result is."""
+
 Kind = Literal["worse", "incomparable", "only_before", "only_after", "better", "same"]
 ORDER: tuple[Kind, ...] = ("worse", "incomparable", "only_before", "only_after", "better", "same")
 
@@ -42,10 +45,12 @@ def compare(before: Sequence[ProbeResult], after: Sequence[ProbeResult]) -> list
 
 
 def exit_code(changes: Sequence[Change]) -> int:
-    """0 the same or better, 1 something worse, 3 nothing worse but something that cannot be compared."""
+    """0 the same or better, 1 something worse, 3 nothing worse but something that cannot be compared. A probe that only
+    the later run has and that failed there is worse, or unclear, by itself."""
     kinds = {change.kind for change in changes}
-    unclear = not kinds or bool(kinds & {"incomparable", "only_before"})
-    return exit_codes.weigh(mismatch="worse" in kinds, unclear=unclear)
+    new = {_rank(c.result) for c in changes if c.kind == "only_after" and c.result.outcome == "failed"}
+    unclear = not kinds or bool(kinds & {"incomparable", "only_before"}) or _INCONCLUSIVE in new
+    return exit_codes.weigh(mismatch="worse" in kinds or _MISMATCH in new, unclear=unclear)
 
 
 def _change(before: ProbeResult | None, after: ProbeResult | None) -> Change:
@@ -69,8 +74,8 @@ def _rank(result: ProbeResult) -> int | None:
     if result.verdict is None:
         return None
     if result.outcome == "passed":
-        return 0
-    return 1 if _inconclusive(result) else 2
+        return _RIGHT
+    return _INCONCLUSIVE if _inconclusive(result) else _MISMATCH
 
 
 def _inconclusive(result: ProbeResult) -> bool:

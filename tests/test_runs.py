@@ -101,6 +101,9 @@ def test_a_folder_without_results_is_a_usage_error(tmp_path, capsys):
         ([result("x")], [not_run("x")], 3, "cannot be compared: 1"),
         ([result("x"), result("y")], [result("x")], 3, "only in A: 1"),
         ([result("x")], [result("x"), result("y")], 0, "only in B: 1"),
+        ([result("x")], [result("x"), mismatch("y")], 1, "only in B: 1"),
+        ([result("x")], [result("x"), inconclusive("y")], 3, "only in B: 1"),
+        ([result("x")], [result("x"), replace(mismatch("y"), outcome="xfailed")], 0, "only in B: 1"),
     ],
 )
 def test_compare(tmp_path, capsys, before, after, code, said):
