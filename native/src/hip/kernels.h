@@ -44,13 +44,19 @@ GRETA_PREFILL_KERNELS(bf16, Bf16)
 GRETA_PREFILL_KERNELS(f16, F16)
 GRETA_PREFILL_KERNELS(f32, float)
 
+/* On a device a decode kernel knows its cache's type. In the emulation, where that would cost only time to compile, it
+ * looks the type up, and is held to what it would know. */
 #if defined(GRETA_EMULATED)
 #define GRETA_FIXED(dtype) any_dtype
+#define GRETA_HELD_TO(known) \
+  if (p.cache.dtype != known) gpu::stop("is of another type of the cache")
 #else
 #define GRETA_FIXED(dtype) dtype
+#define GRETA_HELD_TO(known)
 #endif
 #define GRETA_DECODE_KERNEL(name, dtype, width, rows)                                      \
   GPU_KERNEL(greta_decode_##name##_##width##_rows_##rows, AttendParams, decode_waves, 4) { \
+    GRETA_HELD_TO(dtype);                                                                  \
     decode_split<width, rows, GRETA_FIXED(dtype)>(p);                                      \
   }
 #define GRETA_DECODE_WIDTHS(name, dtype, rows) \
