@@ -101,6 +101,10 @@ def check(library: native.NativeBackend, shape: Shape) -> dict[Phase, tuple[byte
         b = batch(list(shape.q_lens), list(shape.kv_lens), table=table, kv_start=starts)
         q = randn(rng, (b.n_tokens, shape.heads, shape.dqk), shape.act)
         rows = [session.kv_read(0, seq, 0, kv_len) for seq, kv_len in enumerate(shape.kv_lens)]
+        if slots and shape.act == shape.kv and not shape.scaled:  # each sequence has its own, not merely some
+            for seq, start in enumerate(starts):
+                for read, given in zip(rows[seq], (k, v), strict=True):
+                    assert read[start:].tobytes() == given[cu[seq] : cu[seq + 1]].tobytes()
         for phase in shape.phases:
             out, lse = session.attend(0, phase, b, q)
             assert lse is not None

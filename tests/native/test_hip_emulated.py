@@ -133,6 +133,11 @@ def test_many_tiles(splits: int, wave: str, kernels: str) -> None:
     check(emulated(wave), Shape((1150, 700), (3, 1), heads=2, kv_heads=1, page=16, splits=splits))
 
 
+@pytest.mark.parametrize("page", [0, 16])
+def test_many_sequences(page: int, wave: str, kernels: str) -> None:
+    check(emulated(wave), Shape(tuple(range(3, 75, 6)), (1, 2, 3) * 4, heads=2, kv_heads=1, page=page))
+
+
 @pytest.mark.parametrize("window", [1, 2, 63, 64, 65, 200])
 def test_windows(window: int, wave: str, kernels: str) -> None:
     check(emulated(wave), Shape((130, 64), (70, 9), heads=2, kv_heads=1, window=window, page=16))
