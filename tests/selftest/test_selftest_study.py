@@ -211,6 +211,11 @@ class TestWhatCannotBe:
         assert cli.main([*words, "--resume", str(whole[1])]) == USAGE
         assert "is the journal of another study (seed: 5 there, 6 here)" in capsys.readouterr().err
 
+    def test_a_journal_of_other_code_proves_nothing_of_this(self, whole, capsys, monkeypatch):
+        monkeypatch.setattr("pytest_greta.selftest.journal._code", lambda: "changed")
+        assert tiny("--resume", str(whole[1])) == USAGE
+        assert "is the journal of another study (code: " in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("content", "said"), [(b"hello\n", "is not the journal"), (b'{"event": "selftest"}\n', "is not the journal")]
     )
