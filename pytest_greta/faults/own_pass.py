@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pytest_greta.cases.model import Inject
 from pytest_greta.engine.spec import ModelConfig
 from pytest_greta.faults.kinds import BY_NAME
@@ -27,3 +29,19 @@ def plantable(fault: Inject, config: ModelConfig) -> bool:
 
 def magnitude_of(fault: Inject) -> float:
     return BY_NAME[fault.fault].magnitude if fault.magnitude is None else fault.magnitude
+
+
+class OwnPlants:
+    """The faults of one call of the model. ``fired``: those that had their chance, shared by all calls of a trace."""
+
+    def __init__(self, faults: Iterable[Inject], phase: str, config: ModelConfig, fired: set[Inject]) -> None:
+        self._faults = [fault for fault in faults if fault.phase in (phase, "both")]
+        self._config, self._fired = config, fired
+
+    def _has(self, name: str, layer: int) -> Inject | None:
+        """The fault of that kind in the layer; one without a layer is in all."""
+        for fault in self._faults:
+            if fault.fault == name and fault.layer in (None, layer):
+                self._fired.add(fault)
+                return fault
+        return None

@@ -6,34 +6,20 @@ weight, what its module gives back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pytest_greta.cases.model import Inject
 from pytest_greta.engine.rope import rotate
-from pytest_greta.engine.spec import ModelConfig
-from pytest_greta.faults.own_pass import magnitude_of
+from pytest_greta.faults.own_pass import OwnPlants, magnitude_of
 from pytest_greta.hf.attention import without_last
 from pytest_greta.pytorch.arrays import to_numpy, to_torch
 
 
-class Plants:
-    """The faults of one call of the model. ``fired``: those that had their chance, shared by all calls of a trace."""
-
-    def __init__(self, faults: Iterable[Inject], phase: str, config: ModelConfig, fired: set[Inject]) -> None:
-        self._faults = [fault for fault in faults if fault.phase in (phase, "both")]
-        self._config, self._fired = config, fired
-
-    def _has(self, name: str, layer: int) -> Inject | None:
-        """The fault of that kind in the layer; one without a layer is in all."""
-        for fault in self._faults:
-            if fault.fault == name and fault.layer in (None, layer):
-                self._fired.add(fault)
-                return fault
-        return None
+class Plants(OwnPlants):
+    """In a module: by hooks, and between the model and its attention function and cache."""
 
     @property
     def routed(self) -> list[int]:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pytest_greta.backends.base import PHASES
-from pytest_greta.cases.model import Inject
-from pytest_greta.engine.rows import checked_rows, dealt_rows
+from pytest_greta.engine.own_pass import OwnPath, OwnRun
 from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
@@ -28,8 +25,7 @@ from pytest_greta.hf.families import Family
 from pytest_greta.hf.plants import Plants
 from pytest_greta.hf.watch import Called, Watch
 from pytest_greta.pytorch.arrays import to_numpy, to_torch
-from pytest_greta.trace.paths import PathName
-from pytest_greta.trace.records import KernelRun, Key, PathTrace, Trace
+from pytest_greta.trace.records import Key, PathTrace, Trace
 from pytest_greta.trace.stages import MODEL
 
 LIBRARY = "transformers"
@@ -49,59 +45,17 @@ class Subject:
 
 def trace(subject: Subject, further: tuple[str, ...], plan: RunPlan) -> Trace:
     """Run all paths. ``further``: attention calls beside each path's own that the declarations ask for."""
-    started = time.perf_counter()
     run = _Run(subject, plan, tuple(part for part in plan.further if part in further))
     with _quiet(plan.threads), compiled(subject.implementation):
         paths = {"full": run.full(), "prefix": run.prefix(), "decode": run.decode(), "aligned": run.aligned()}
-    facts: dict[str, Any] = {
-        "model": subject.source.name,
-        "n_layers": subject.source.config.n_layers,
-        "weights": subject.source.origin,
-        "libraries": dict.fromkeys(PHASES, LIBRARY),
-        "done_by_engine": [],
-        "not_given": ["lse"],
-        "threads": plan.threads,
-        "seed": plan.seed,
-        "gemm": plan.gemm,
-        "tokens": list(plan.tokens),
-        "logits_dtype": plan.act_dtype,
-        "way": {"cut_from": plan.cut_from, "left_pad": 0, "companions": [], "reused": 0, "rolled_back": 0},
-        "run_seconds": time.perf_counter() - started,
-    }
-    if run.scheme:
-        facts["cache"] = run.scheme
-    if plan.inject is not None:
-        facts |= {"fault": plan.inject.fault, "fault_fired": plan.inject in run.fired}
-    if plan.canary:
-        facts["canary_fired"] = [fault in run.fired for fault in plan.canary]
-    return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
+    scheme = {"cache": run.scheme} if run.scheme else {}
+    return run.trace(paths, logits_dtype=plan.act_dtype, **scheme)
 
 
-@dataclass
-class _Recorded:
-    """The calls of one path: ``segments`` as ``PathTrace`` has them, ``calls`` of the attention by phase."""
-
-    name: PathName
-    tracer: Tracer
-    segments: list[tuple[str, int, int]] = field(default_factory=list)
-    calls: dict[str, int] = field(default_factory=dict)
-
-    def trace(self, plan: RunPlan, kernel: str) -> PathTrace:
-        rows = np.concatenate([np.arange(first, first + count) for _, first, count in self.segments])
-        kernels = tuple(KernelRun(LIBRARY, kernel, p, n, "declared") for p, n in sorted(self.calls.items()))
-        tokens = np.asarray(plan.tokens, dtype=np.int64)[rows]
-        return PathTrace(self.name, tokens, rows, rows.copy(), self.tracer.taps(), kernels, tuple(self.segments))
-
-
-class _Run:
+class _Run(OwnRun):
     def __init__(self, subject: Subject, plan: RunPlan, further: tuple[str, ...]) -> None:
-        self.subject, self.plan, self.further = subject, plan, further
-        config = subject.source.config
-        self.layers = plan.layers if plan.layers is not None else tuple(range(config.n_layers))
-        cuts = [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]]
-        self.prefix_rows, self.full_rows = checked_rows(plan.n_prefix, plan.steps, plan.seed, (), cuts)
-        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, self.layers)
-        self.fired: set[Inject] = set()
+        super().__init__(subject.source, plan, LIBRARY, subject.implementation)
+        self.subject, self.further = subject, further
         self.scheme: dict[str, Any] = {}
         self._cache: Any = None
         self._kept: dict[int, Called] = {}
@@ -112,32 +66,32 @@ class _Run:
     # -- the paths -------------------------------------------------------------------------------------------------
 
     def full(self) -> PathTrace:
-        path = _Recorded("full", Tracer(self.layers, self.full_rows, self.further, self.dealt))
+        path = OwnPath("full", Tracer(self.layers, self.full_rows, self.further, self.dealt))
         self._call(path, self._new_cache(), Segment("prefill", 0, len(self.plan.tokens)))
-        self._full = path.trace(self.plan, self.subject.implementation)
+        self._full = self.path(path)
         return self._full
 
     def prefix(self) -> PathTrace:
-        path = _Recorded("prefix", Tracer(self.layers, self.prefix_rows, self.further, self.dealt))
+        path = OwnPath("prefix", Tracer(self.layers, self.prefix_rows, self.further, self.dealt))
         self._cache = self._new_cache()
         for segment in self.plan.ways.prefill(self.plan.n_prefix):
             self._call(path, self._cache, segment)
-        return path.trace(self.plan, self.subject.implementation)
+        return self.path(path)
 
     def decode(self) -> PathTrace:
         """Goes on with the prefix run's cache."""
         n, steps = self.plan.n_prefix, self.plan.steps
-        path = _Recorded("decode", Tracer(self.layers, range(n, n + steps), self.further))
+        path = OwnPath("decode", Tracer(self.layers, range(n, n + steps), self.further))
         for segment in self.plan.ways.decode(n, steps):
             self._call(path, self._cache, segment, keep=True)
-        return path.trace(self.plan, self.subject.implementation)
+        return self.path(path)
 
     def aligned(self) -> PathTrace:
         import torch
 
         assert self._full is not None
         n, taps = self.plan.n_prefix, self._full.taps
-        path = _Recorded("aligned", Tracer(self.layers, [n]), [("decode", n, 1)])
+        path = OwnPath("aligned", Tracer(self.layers, [n]), [("decode", n, 1)])
         row = np.array([n], dtype=np.int64)
         for layer in self.layers:
             call = self._kept[layer]
@@ -152,8 +106,8 @@ class _Run:
                 out, _ = call.inner(call.module, q, k, v, call.mask, **call.options)
             path.tracer.tap(layer, "q_rope", row, queries.values[rows[:1]])
             path.tracer.tap(layer, "attn_out", row, to_numpy(out[0, :1]))
-            path.calls["decode"] = path.calls.get("decode", 0) + 1
-        return path.trace(self.plan, self.subject.implementation)
+            path.calls["decode"] += 1
+        return self.path(path)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
@@ -164,13 +118,12 @@ class _Run:
         self.scheme = scheme_of(cache, config.n_kv_heads * config.head_dim_qk, chunks, plan.steps)
         return cache
 
-    def _call(self, path: _Recorded, cache: Any, segment: Segment, keep: bool = False) -> None:
+    def _call(self, path: OwnPath, cache: Any, segment: Segment, keep: bool = False) -> None:
         import torch
 
         subject, config = self.subject, self.subject.source.config
         rows = np.arange(segment.start, segment.start + segment.count, dtype=np.int64)
-        faults = (*self.plan.canary, *([self.plan.inject] if self.plan.inject else []))
-        plants = Plants(faults, segment.phase, config, self.fired)
+        plants = Plants(self.faults, segment.phase, config, self.fired)
         kept = self._kept if keep else {}
         watch = Watch(subject.family, config, path.tracer, rows, plants, bool(self.scheme), keep, kept)
         ids = torch.tensor([[self.plan.tokens[row] for row in rows]])
@@ -181,7 +134,7 @@ class _Run:
         path.tracer.tap(MODEL, "logits", rows[wanted], to_numpy(logits[torch.from_numpy(wanted)]))
         watch.after(cache)
         path.segments.append((segment.phase, segment.start, segment.count))
-        path.calls[segment.phase] = path.calls.get(segment.phase, 0) + watch.calls.total()
+        path.calls[segment.phase] += watch.calls.total()
 
 
 @contextlib.contextmanager

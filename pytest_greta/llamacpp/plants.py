@@ -12,24 +12,15 @@ from pytest_greta.cases.model import Inject
 from pytest_greta.dtypes import Array
 from pytest_greta.engine.rope import rotate
 from pytest_greta.engine.spec import ModelConfig
-from pytest_greta.faults.own_pass import magnitude_of
+from pytest_greta.faults.own_pass import OwnPlants, magnitude_of
 
 
-class Plants:
-    """The faults of one call of the model. ``fired``: those that had their chance, shared by all calls of a trace."""
+class Plants(OwnPlants):
+    """In a graph and a cache of llama.cpp."""
 
     def __init__(self, faults: Iterable[Inject], phase: str, config: ModelConfig, fired: set[Inject]) -> None:
-        self._faults = [fault for fault in faults if fault.phase in (phase, "both")]
-        self._config, self._fired = config, fired
+        super().__init__(faults, phase, config, fired)
         self._unmasked: list[tuple[Array, Array]] = []
-
-    def _has(self, name: str, layer: int) -> Inject | None:
-        """The fault of that kind in the layer; one without a layer is in all."""
-        for fault in self._faults:
-            if fault.fault == name and fault.layer in (None, layer):
-                self._fired.add(fault)
-                return fault
-        return None
 
     def computed(self, layer: int, stage: str, values: Array) -> None:
         """A stage [T, ...] that is about to be tapped."""

@@ -5,17 +5,14 @@ There is no ``aligned`` path: llama.cpp has no call for one attention alone.
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pytest_greta.backends.base import PHASES, BackendError
-from pytest_greta.cases.model import Inject
-from pytest_greta.engine.rows import checked_rows, dealt_rows
+from pytest_greta.backends.base import BackendError
+from pytest_greta.engine.own_pass import OwnPath, OwnRun
 from pytest_greta.engine.run import RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.tracer import Tracer
@@ -26,8 +23,7 @@ from pytest_greta.llamacpp.plants import Plants
 from pytest_greta.llamacpp.state import parse
 from pytest_greta.llamacpp.watch import Watch
 from pytest_greta.texts import text
-from pytest_greta.trace.paths import PathName
-from pytest_greta.trace.records import KernelRun, PathTrace, Trace
+from pytest_greta.trace.records import PathTrace, Trace
 from pytest_greta.trace.stages import MODEL
 
 NAME = "llama.cpp"
@@ -47,75 +43,35 @@ class Subject:
 
 def trace(subject: Subject, plan: RunPlan) -> Trace:
     """Run all paths."""
-    started = time.perf_counter()
     run = _Run(subject, plan)
-    paths = {"full": run.full(), **run.prefix_and_decode()}
-    facts: dict[str, Any] = {
-        "model": subject.source.name,
-        "n_layers": subject.source.config.n_layers,
-        "weights": subject.source.origin,
-        "libraries": dict.fromkeys(PHASES, NAME),
-        "done_by_engine": [],
-        "not_given": ["lse"],
-        "threads": plan.threads,
-        "seed": plan.seed,
-        "gemm": plan.gemm,
-        "tokens": list(plan.tokens),
-        "way": {"cut_from": plan.cut_from, "left_pad": 0, "companions": [], "reused": 0, "rolled_back": 0},
-        "run_seconds": time.perf_counter() - started,
-    }
-    if plan.inject is not None:
-        facts |= {"fault": plan.inject.fault, "fault_fired": plan.inject in run.fired}
-    if plan.canary:
-        facts["canary_fired"] = [fault in run.fired for fault in plan.canary]
-    return Trace(plan.n_prefix, plan.steps, run.layers, plan.act_dtype, plan.kv_dtype, paths, facts)
+    return run.trace({"full": run.full(), **run.prefix_and_decode()})
 
 
-@dataclass
-class _Recorded:
-    """The calls of one path: ``segments`` as ``PathTrace`` has them, ``calls`` of the attention by phase."""
-
-    name: PathName
-    tracer: Tracer
-    segments: list[tuple[str, int, int]] = field(default_factory=list)
-    calls: Counter[str] = field(default_factory=Counter)
-
-    def trace(self, plan: RunPlan, kernel: str) -> PathTrace:
-        rows = np.concatenate([np.arange(first, first + count) for _, first, count in self.segments])
-        kernels = tuple(KernelRun(NAME, kernel, p, n, "declared") for p, n in sorted(self.calls.items()))
-        tokens = np.asarray(plan.tokens, dtype=np.int64)[rows]
-        return PathTrace(self.name, tokens, rows, rows.copy(), self.tracer.taps(), kernels, tuple(self.segments))
-
-
-class _Run:
+class _Run(OwnRun):
     def __init__(self, subject: Subject, plan: RunPlan) -> None:
-        self.subject, self.plan, self.config = subject, plan, subject.source.config
-        self.layers = plan.layers if plan.layers is not None else tuple(range(self.config.n_layers))
-        cuts = [segment.start for segment in plan.ways.prefill(plan.n_prefix)[1:]]
-        self.prefix_rows, self.full_rows = checked_rows(plan.n_prefix, plan.steps, plan.seed, (UBATCH,), cuts)
-        self.dealt = dealt_rows(plan.n_prefix, self.prefix_rows, plan.seed, self.layers)
-        self.fired: set[Inject] = set()
+        super().__init__(subject.source, plan, NAME, subject.attention, (UBATCH,))
+        self.subject, self.config = subject, subject.source.config
         self.llama = library(subject.source.name)
         self.model = loaded(subject.path, subject.source.name)
         self._watch: Watch | None = None
 
     def full(self) -> PathTrace:
-        path = _Recorded("full", Tracer(self.layers, self.full_rows, (), self.dealt))
+        path = OwnPath("full", Tracer(self.layers, self.full_rows, (), self.dealt))
         self._call(path, self._context(), Segment("prefill", 0, len(self.plan.tokens)))
-        return path.trace(self.plan, self.subject.attention)
+        return self.path(path)
 
     def prefix_and_decode(self) -> dict[str, PathTrace]:
         """The decode run goes on with the prefix run's cache."""
         n, steps, context = self.plan.n_prefix, self.plan.steps, self._context()
-        prefix = _Recorded("prefix", Tracer(self.layers, self.prefix_rows, (), self.dealt))
+        prefix = OwnPath("prefix", Tracer(self.layers, self.prefix_rows, (), self.dealt))
         for segment in self.plan.ways.prefill(n):
             self._call(prefix, context, segment)
         if self.subject.between is not None:
             context = self.subject.between(context) or context
-        decode = _Recorded("decode", Tracer(self.layers, range(n, n + steps)))
+        decode = OwnPath("decode", Tracer(self.layers, range(n, n + steps)))
         for segment in self.plan.ways.decode(n, steps):
             self._call(decode, context, segment)
-        return {path.name: path.trace(self.plan, self.subject.attention) for path in (prefix, decode)}
+        return {path.name: self.path(path) for path in (prefix, decode)}
 
     def _context(self) -> Context:
         def watch(tensor: Any, ask: bool) -> bool:
@@ -126,12 +82,11 @@ class _Run:
         wanted = Wanted(self.config.vocab, rows, plan.kv_dtype, self.subject.attention, plan.threads)
         return Context(self.llama, self.model, wanted, watch)
 
-    def _call(self, path: _Recorded, context: Context, segment: Segment) -> None:
+    def _call(self, path: OwnPath, context: Context, segment: Segment) -> None:
         plan = self.plan
         rows = np.arange(segment.start, segment.start + segment.count, dtype=np.int64)
         wanted = np.isin(rows, path.tracer.rows) | (rows == rows[-1])
-        faults = (*plan.canary, *([plan.inject] if plan.inject else []))
-        plants = Plants(faults, segment.phase, self.config, self.fired)
+        plants = Plants(self.faults, segment.phase, self.config, self.fired)
         self._watch = Watch(self.llama, self.config, path.tracer, rows, wanted, plants)
         logits = context.decode([plan.tokens[row] for row in rows], segment.start, wanted)
         shown = (rows == rows[-1]) | (rows >= plan.n_prefix)
@@ -140,7 +95,7 @@ class _Run:
         path.segments.append((segment.phase, segment.start, segment.count))
         path.calls[segment.phase] += self._watch.calls.total()
 
-    def _after(self, path: _Recorded, raw: bytes, total: int) -> None:
+    def _after(self, path: OwnPath, raw: bytes, total: int) -> None:
         """The rows that llama.cpp saves of the sequence, once the call is through."""
         state = parse(raw)
         if len(state.positions) != total:
