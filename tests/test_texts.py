@@ -36,8 +36,6 @@ BUILT += rf"|fault\.({'|'.join(KINDS)})(\.magnitude)?"
 remote run's states, of what a library was found to do, of what ``greta doctor`` finds, of changes between two runs,
 and of each kind of fault."""
 
-ALIKE = {"or", "and"}
-
 
 def fields(template: str) -> list[tuple[str, str | None, str | None]]:
     parts = string.Formatter().parse(template)

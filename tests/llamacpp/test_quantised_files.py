@@ -23,7 +23,6 @@ from tests.llamacpp.small_files import by_llama_cpp, write, write_wide
 pytestmark = pytest.mark.llamacpp
 
 OF_32 = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
-OF_256 = tuple(name for name in BLOCKS if name not in OF_32)
 SMOLLM2 = "llamacpp:smollm2-135m"
 IDS = np.random.default_rng(3).integers(tiny_gguf.VOCAB, size=31).tolist()
 
