@@ -1,13 +1,13 @@
 """One library on the bench: its functions, called with arguments that all lie in guarded memory.
 
-Runs in a case's own process only (see ``server``): what the library does to it costs that case.
+Runs in a case's own process only (see ``apart``): what the library does to it costs that case.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,61 +17,18 @@ from pytest_greta.backends.base import PHASES, Array, LayerConfig, Phase, Sessio
 from pytest_greta.backends.native_config import greta_config
 from pytest_greta.backends.native_description import description
 from pytest_greta.backends.native_library import STATUS, Library
+from pytest_greta.conformance.attended import Attend, Tensor, look_at
+from pytest_greta.conformance.finding import Finding
 from pytest_greta.conformance.guarded import Buffer
 from pytest_greta.dtypes import DTYPES, DType
 from pytest_greta.texts import text
 
 HEADS, KV_HEADS, DIM, MAX_SEQS, MAX_LEN, PAGE_SIZE, LAYERS = 4, 2, 16, 2, 48, 16, 2
-ONE_KEY_REL = 2.0**-6
-"""Of a value: where one key is visible its weight is exactly 1, so that only the output's own rounding is left (2^-9 in
-bf16, the coarsest activation type); rows and heads differ by the size of a value, not by this."""
 UNWRITTEN = {"f32": 0x7FC0DEAD, "bf16": 0x7FDE, "f16": 0x7EDE}
 """By type of an output: a NaN that no arithmetic makes."""
 
-
 _SILENT = text("native.no_reason")
 NO_REASON = {"en": _SILENT.en, "es": _SILENT.es}
-
-
-class Finding(Exception):
-    """What the library did wrong. ``kind`` stands in the catalogue as ``conform.KIND``; ``values`` are plain."""
-
-    def __init__(self, kind: str, **values: object) -> None:
-        super().__init__(kind)
-        self.kind, self.values = kind, values
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """``struct`` is the guarded ``greta_tensor *``, ``rows`` its data [tokens, heads, dim] as NumPy sees it; ``fill``
-    is what an output holds, as an unsigned integer, until it is written."""
-
-    struct: Any
-    rows: Array
-    data: Buffer
-    fill: int
-
-    def bits(self) -> Array:
-        """[tokens, heads, dim] of unsigned integers."""
-        return self.rows.view(f"u{self.rows.itemsize}")
-
-
-@dataclass
-class Attend:
-    """The arguments of one ``greta_attend``. A case changes one to make it bad."""
-
-    session: Any
-    layer: int
-    phase: int
-    batch: Any
-    q: Tensor
-    k_new: Tensor | None
-    v_new: Tensor | None
-    out: Tensor
-    lse: Tensor | None
-    sequences: Sequence[tuple[int, int, int]]
-    values: Sequence[Array]
-    """Of each sequence: the V rows that it holds [kv_len, kv_heads, dim]."""
 
 
 class Bench:
@@ -337,50 +294,9 @@ class Bench:
     def attended(self, call: Attend) -> None:
         """Makes a good call and looks at what it wrote."""
         self.accept("greta_attend", *self.arguments(call))
-        for name, tensor in (("out", call.out), ("lse", call.lse)):
-            if tensor is not None:
-                self._written(name, tensor)
-        token = 0
-        for (q_len, kv_len, start), values in zip(call.sequences, call.values, strict=True):
-            for i in range(q_len):
-                last = kv_len - q_len + i
-                if last < start:
-                    self._sees_nothing(call, token)
-                elif last == start:
-                    self._sees_one(call, token, start, values)
-                token += 1
+        look_at(call)
 
     @staticmethod
     def _last(rows: Sequence[Array], sequences: Sequence[tuple[int, int, int]]) -> list[Array]:
         """Of each sequence the rows of this call."""
         return [x[-q_len:] for x, (q_len, _, _) in zip(rows, sequences, strict=True)]
-
-    @staticmethod
-    def _sees_nothing(call: Attend, token: int) -> None:
-        out = call.out.rows[token].astype(np.float32)
-        wrong = {"out": out[out != 0]}
-        if call.lse is not None:
-            wrong["lse"] = call.lse.rows[token][~np.isneginf(call.lse.rows[token])]
-        for array, values in wrong.items():
-            if values.size:
-                raise Finding("unseen", function="greta_attend", array=array, token=token, value=float(values[0]))
-
-    @staticmethod
-    def _sees_one(call: Attend, token: int, row: int, values: Array) -> None:
-        v = np.repeat(values[row].astype(np.float32), HEADS // values.shape[1], axis=0)
-        off = np.abs(call.out.rows[token].astype(np.float32) - v) > ONE_KEY_REL * np.abs(v)
-        if off.any():
-            head = int(np.argmax(off.any(axis=1)))
-            raise Finding("one_key", function="greta_attend", token=token, head=head, row=row)
-
-    @staticmethod
-    def _written(name: str, tensor: Tensor) -> None:
-        bits = tensor.bits()
-        for kind, wrong in (("unwritten", bits == tensor.fill), ("nan", np.isnan(tensor.rows.astype(np.float32)))):
-            if wrong.any():
-                token, head, _ = (int(x) for x in np.argwhere(wrong)[0])
-                count = int(np.count_nonzero(wrong))
-                raise Finding(kind, function="greta_attend", array=name, count=count, token=token, head=head)
-        flat = np.frombuffer(tensor.data.view, np.uint8).view(bits.dtype)
-        if np.count_nonzero(flat != tensor.fill) > bits.size:
-            raise Finding("gap", function="greta_attend", array=name)

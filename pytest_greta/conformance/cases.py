@@ -13,7 +13,9 @@ import numpy as np
 
 from pytest_greta.backends.base import LayerConfig, Phase
 from pytest_greta.backends.native_library import STATUS
-from pytest_greta.conformance.bench import DIM, HEADS, LAYERS, MAX_LEN, MAX_SEQS, PAGE_SIZE, Attend, Bench, Finding
+from pytest_greta.conformance.attended import Attend
+from pytest_greta.conformance.bench import DIM, HEADS, LAYERS, MAX_LEN, MAX_SEQS, PAGE_SIZE, Bench
+from pytest_greta.conformance.finding import Finding
 from pytest_greta.dtypes import DTYPES
 from pytest_greta.texts import Text, as_text, text
 
