@@ -12,6 +12,8 @@ IMPOSSIBLE = [
     *(("exp_rel", rel) for rel in (1.0, 1e9, float("inf"), float("nan"), -1e-6)),
     *(("k_step", 0), ("dot_bits", 0), ("splits", 10**9), ("splits", -1), ("tile", -1), ("tanh_rel", 1.0)),
     *(("p_scale", 0.0), ("p_scale", -1.0), ("p_dtype", "f8"), ("acc_round", "up"), ("max_update", "lazy")),
+    *(("max_update", f"lazy:{threshold}") for threshold in ("x", "nan", "-1", "inf")),
+    *(("max_update", value) for value in ("none:8", "never", "")),
 ]
 
 

@@ -6,6 +6,7 @@ are required of a session; the other methods are capabilities, named in ``Descri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -203,12 +204,19 @@ class Numerics:
             if not least <= getattr(self, name) <= most:
                 raise self._impossible(name, text("numerics.range", least=f"{least:g}", most=f"{most:g}"))
         kind, _, threshold = self.max_update.partition(":")
-        if kind not in ("every_tile", "none", "lazy") or (kind == "lazy") != bool(threshold):
+        if not (_is_threshold(threshold) if kind == "lazy" else kind in ("every_tile", "none") and not threshold):
             raise self._impossible("max_update", chain("or", ("every_tile", "lazy:THRESHOLD", "none")))
 
     def _impossible(self, name: str, expected: Text) -> BackendError:
         what = text("numerics.value", name=name, value=getattr(self, name), expected=expected)
         return BackendError("GRETA_INTERNAL", what)
+
+
+def _is_threshold(words: str) -> bool:
+    try:
+        return 0.0 <= float(words) < math.inf
+    except ValueError:
+        return False
 
 
 def _least_scale(dtype: DType) -> float:
