@@ -79,6 +79,16 @@ GROUP_ROUNDINGS = 4.0
 """A row kept in steps of its group, relative to the larger of range and magnitude: x - min, the quotient, the product,
 and what these together cut off at the last step."""
 
+HQQ_ITERATIONS = 20.0
+"""HQQ moves a group's zero so often, each time by half a step at most (``hqq/core/optimize.py`` 0.2.8, its default)."""
+
+HQQ_RANGES = (1e-4, 1.0 / 2e4)
+"""HQQ: a group whose range is no larger has a step of 1; no step is smaller than the second."""
+
+HQQ_ZERO, HQQ_KEPT, HQQ_F32 = 1.0, 2.0, 6.0
+"""HQQ, in the type that the cache computes in: the zero, relative to itself; the difference and the step, relative to
+the value. In float32, relative to the range and the zero: the step, its reciprocal, product and sum."""
+
 FP8_SCALED = 4.0
 """A row kept in fp8 at one scale: the scale itself, the quotient and the product, rounded up from 3."""
 

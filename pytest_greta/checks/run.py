@@ -165,7 +165,8 @@ class _Walk:
                 own = written if len(positions) == len(written) else written[positions - cache.first]
                 group = Group(path, positions)
                 if self.view.quantised:
-                    may = may_differ(written, self.view.first_call(path), self.view.quantised, self.act)
+                    whole = values if len(positions) == len(written) else None
+                    may = may_differ(written, self.view.first_call(path), self.view.quantised, self.act, whole)
                     reference = Reference(own.astype(np.float64), may[positions - cache.first])
                     judged = self.places.judge(spec, reference, values, [group])
                 else:
