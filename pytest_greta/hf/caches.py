@@ -12,9 +12,10 @@ from pytest_greta.backends.base import Unsupported
 from pytest_greta.engine.store import ModelMissing
 from pytest_greta.texts import text
 
-PACKAGES: Mapping[str, str] = {"quanto": "optimum-quanto", "fp8": ""}
-"""The quantised caches by the names that transformers has for them, and the package that each needs. Not HQQ's: it
-moves a group's zero until the group fits best, which bounds no row of it."""
+PACKAGES: Mapping[str, str] = {"quanto": "optimum-quanto", "hqq": "hqq", "fp8": ""}
+"""The quantised caches by the names that transformers has for them, and the package that each needs."""
+_LAYERS = {"quanto": "QuantoQuantizedLayer", "hqq": "HQQQuantizedLayer", "fp8": "Fp8QuantizedLayer"}
+_SCHEMES = {"quanto": "groups", "hqq": "hqq"}
 CACHES = ("dynamic", "static", *PACKAGES)
 """By the names that users type. A layer with a sliding window gets the sliding form of the first two."""
 
@@ -50,7 +51,7 @@ def scheme_of(cache: Any, row: int, prefill: Sequence[int], later: int) -> dict[
     if not layers:
         raise Unsupported("cache", text("hf.cache", kind=type(cache).__name__))
     kinds = {type(layer) for layer in layers}
-    quantised = {getattr(cache_utils, f"{name.capitalize()}QuantizedLayer", None): name for name in PACKAGES}
+    quantised = {getattr(cache_utils, kind, None): name for name, kind in _LAYERS.items()}
     name = quantised.get(next(iter(kinds))) if len(kinds) == 1 else None
     if name is None:
         base = getattr(cache_utils, "BaseQuantizedLayer", cache_utils.QuantizedLayer)
@@ -70,7 +71,7 @@ def scheme_of(cache: Any, row: int, prefill: Sequence[int], later: int) -> dict[
         raise Unsupported("cache", text("hf.cache_groups", name=name, group=one.q_group_size, row=row))
     if later >= one.residual_length:
         raise Unsupported("steps", text("hf.cache_anew", name=name, rows=one.residual_length, later=later))
-    return {"name": name, "scheme": "groups", "bits": one.nbits, "group": one.q_group_size}
+    return {"name": name, "scheme": _SCHEMES[name], "bits": one.nbits, "group": one.q_group_size}
 
 
 def contents(layer: Any) -> tuple[Any, Any]:

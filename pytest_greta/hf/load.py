@@ -33,6 +33,8 @@ from pytest_greta.texts import text
 PREFIX = "transformers:"
 GGUF_PACKAGES = ("gguf", "accelerate")
 """What transformers reads a GGUF with."""
+_LATE = "transformers.cache_utils"
+"""Transformers imports its parts when they are asked for, and this one hqq with torch's compiler, where it is there."""
 NewCache = Callable[[Any], Any]
 """Makes an empty cache from the model's configuration, of the user's own class."""
 _TYPES = ("f32", "bf16", "f16")
@@ -165,13 +167,13 @@ def from_module(module: Any, cache: NewCache | None = None) -> ModelSource:
 
 def needed(name: str, *more: str) -> None:
     """Raises ``ModelMissing`` where torch, transformers or one of ``more`` is not installed."""
-    for package in ("torch", "transformers", *more):
+    for package in ("torch", "transformers", _LATE, *more):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 __import__(package)
         except ImportError:
-            message = text("hf.extra", model=name, package=package)
+            message = text("hf.extra", model=name, package=package.partition(".")[0])
             mend = f"pip install {' '.join(more)}" if package in more else "pip install 'pytest-greta[transformers]'"
             raise ModelMissing("extra", message, mend) from None
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import transformers
+
+with warnings.catch_warnings():  # hqq's, of torch's compiler
+    warnings.simplefilter("ignore")
+    import transformers.cache_utils
 
 VOCAB, WINDOW = 128, 16
 _COMMON: Mapping[str, Any] = {

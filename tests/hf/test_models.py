@@ -204,6 +204,7 @@ def test_an_unknown_cache() -> None:
 
 QUANTISED = [
     pytest.param("quanto", marks=pytest.mark.skipif(not importlib.util.find_spec("optimum"), reason="optimum-quanto")),
+    pytest.param("hqq", marks=pytest.mark.skipif(not importlib.util.find_spec("hqq"), reason="hqq")),
     "fp8",
 ]
 
@@ -230,13 +231,17 @@ def test_what_a_quantised_cache_cannot_be_asked(monkeypatch: pytest.MonkeyPatch)
         greta.probe(model, IDS, backend={"cache": "fp8"}, chunk=8)
     with pytest.raises(Unsupported, match="no cache 'fp8' for this model"):
         greta.probe(mistral, IDS, backend={"cache": "fp8"})
-    with pytest.raises(Unsupported, match="cache 'hqq' cannot be traced; those that can: dynamic, static, quanto, fp8"):
-        greta.probe(model, IDS, backend={"cache": "hqq"})
-    monkeypatch.setitem(sys.modules, "optimum", None)
-    monkeypatch.setattr(transformers.cache_utils, "is_optimum_quanto_available", lambda: False)
-    with pytest.raises(ModelMissing, match="needs the package 'optimum-quanto'") as missing:
-        greta.probe(model, IDS, backend={"cache": "quanto"})
-    assert missing.value.mend == "pip install optimum-quanto"
+    known = "dynamic, static, quanto, hqq, fp8"
+    with pytest.raises(Unsupported, match=f"cache 'kivi' cannot be traced; those that can: {known}"):
+        greta.probe(model, IDS, backend={"cache": "kivi"})
+    for name, package, asks in (
+        ("quanto", "optimum-quanto", "is_optimum_quanto_available"),
+        ("hqq", "hqq", "is_hqq_available"),
+    ):
+        monkeypatch.setattr(transformers.cache_utils, asks, lambda: False)
+        with pytest.raises(ModelMissing, match=f"needs the package '{package}'") as missing:
+            greta.probe(model, IDS, backend={"cache": name})
+        assert missing.value.mend == f"pip install {package}"
 
 
 def test_a_pathlib_path(tmp_path: Path) -> None:
