@@ -68,7 +68,10 @@ def test_a_static_cache_is_found_to_show_a_row_too_many() -> None:
     with torch.inference_mode():
         model(input_ids=torch.tensor([IDS[:4]]), cache=cache)
     moves = cache.get_query_offset() is cache.layers[0].cumulative_length
-    run = greta.probe(model, IDS, backend={**FLEX, "cache": "static"}, settings=RunSettings(canary="off"))
+    settings = RunSettings(canary="off")
+    run = greta.probe(
+        model, IDS, steps=2, backend={**FLEX, "cache": "static"}, settings=settings
+    )  # with a row to spare
     if moves:
         assert (run.verdict.status, run.verdict.scenario) == ("KV_MISMATCH", "KV_MISALIGNMENT")
         found = run.verdict.first_failure
