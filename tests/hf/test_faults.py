@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,26 @@ def test_a_quantised_cache_that_keeps_a_row_wrong(layer: type, monkeypatch: pyte
     status, number, stage, _ = found(run)
     assert (status, number, stage) == ("KV_MISMATCH", 0, "kv_read")
     assert run.verdict.scenario == "REAL_MISMATCH"
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("hqq"), reason="hqq")
+@pytest.mark.parametrize("change", ["row", "step"])
+def test_a_cache_by_hqq_that_keeps_a_row_wrong(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = transformers.cache_utils.HQQQuantizedLayer
+
+    class Wrong(own):  # type: ignore[misc,valid-type]
+        def _dequantize(self, qtensor: Any) -> Any:
+            rows = super()._dequantize(qtensor).clone()
+            if change == "row":
+                rows[:, :, 8] = rows[:, :, 7]
+            else:  # one element of one row, by one step
+                rows[0, 0, 7, 0] += qtensor[1]["scale"].max()
+            return rows
+
+    monkeypatch.setattr(transformers.cache_utils, "HQQQuantizedLayer", Wrong)
+    run = greta.probe(small_models.make("llama", head_dim=32), IDS, backend={"cache": "hqq"})
+    status, number, stage, _ = found(run)
+    assert (status, number, stage) == ("KV_MISMATCH", 0, "kv_read")
 
 
 def test_a_cache_that_rolls_one_step_early() -> None:
