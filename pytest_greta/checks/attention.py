@@ -40,8 +40,8 @@ _SCORES = 1 << 20
 _LONG, _CUTS = 128, 4
 """From so many keys on, a quarter of the rows at a time: earlier rows see fewer keys."""
 
-_DEVIATIONS = 1 << 16
-"""Elements of |v_j - o| held at a time: 256 KiB of float32, so that they stay in a second-level cache."""
+_DEVIATIONS = 1 << 15
+"""Elements of |v_j - o| held at a time: 256 KiB of float64, so that they stay in a second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -439,33 +439,25 @@ def subnormal(x: Float64, dtype: DType) -> Float64:
 
 
 def _deviation(terms: Float64, v: Float64, o: Float64) -> Float64:
-    """sum_j terms[.., j] |v_j - o|: terms [B, M, 3, keys], v [B, keys, dv], o [B, M, dv] -> [B, M, 3, dv].
-
-    In float32: the terms are positive, so that a sum is short by at most (keys + 3) u relative, which is added;
-    and 2u (|v_j| + |o|) for the rounding of v_j - o and its operands.
-    """
+    """sum_j terms[.., j] |v_j - o|: terms [B, M, 3, keys], v [B, keys, dv], o [B, M, dv] -> [B, M, 3, dv]."""
     B, M, _, n_keys = terms.shape
     dv = v.shape[-1]
-    terms32, v32, o32 = (np.ascontiguousarray(x, dtype=np.float32) for x in (terms, v, o))
     result = np.zeros((B, M, 3, dv))
     keys = max(1, min(n_keys, _DEVIATIONS // dv))
     step = max(1, min(M, _DEVIATIONS // (keys * dv)))
-    away = np.empty((step, keys, dv), dtype=np.float32)
+    away = np.empty((step, keys, dv))
     for b in range(B):
         for j in range(0, n_keys, keys):
-            some = v32[b, j : j + keys]
+            some = np.ascontiguousarray(v[b, j : j + keys])
             for i in range(0, M, step):
-                rows = o32[b, i : i + step, None]
+                rows = o[b, i : i + step, None]
                 part = away[: len(rows), : len(some)]
                 np.copyto(part, rows)  # o by all keys first: a difference in rows of dv alone takes half as long again
                 together = part.reshape(len(rows), -1)
                 np.subtract(some.reshape(-1), together, out=together)
                 np.abs(part, out=part)
-                result[b, i : i + step] += terms32[b, i : i + step, :, j : j + keys] @ part
-    flat = terms32.reshape(B, M * 3, n_keys)
-    both = (flat @ np.abs(v32)).reshape(B, M, 3, dv) + flat.sum(axis=-1).reshape(B, M, 3, 1) * np.abs(o32)[:, :, None]
-    total: Float64 = (result + 2.0 * U * both) * (1.0 + (keys + 3) * U)
-    return total
+                result[b, i : i + step] += terms[b, i : i + step, :, j : j + keys] @ part
+    return result
 
 
 def concatenate(parts: list[Reference]) -> Reference:
