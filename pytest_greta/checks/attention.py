@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import LayerConfig, Numerics
+from pytest_greta.checks import compiled
 from pytest_greta.checks.bounds import Float64, Reference, Tiers, floor, sum_tiers
 from pytest_greta.checks.constants import (
     DOT_OPERANDS,
@@ -37,8 +38,8 @@ Index = slice | NDArray[np.int64] | NDArray[np.bool_]
 _SCORES = 1 << 20
 """Scores held at a time, 8 MiB an array of float64; longer inputs go in chunks of rows."""
 
-_LONG, _CUTS = 128, 4
-"""From so many keys on, a quarter of the rows at a time: earlier rows see fewer keys."""
+_LONG, _CUTS = 128, 2
+"""From so many keys on, half of the rows at a time: earlier rows see fewer keys."""
 
 _DEVIATIONS = 1 << 15
 """Elements of |v_j - o| held at a time: 256 KiB of float64, so that they stay in a second-level cache."""
@@ -141,6 +142,8 @@ class Softmax:
     """[kv heads, M, 1]"""
     v_size: Float64
     """|v| [keys, kv heads, dv]"""
+    seen: Float64 | None = None
+    """[6, kv heads, M]: least, largest and sum of the visible scores, and of their p, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -286,37 +289,49 @@ def _of_heads(values: Float64, call: Call) -> Float64:
 
 def _softmax(call: Call, k_size: Float64, v_size: Float64) -> Softmax:
     """``k_size`` and ``v_size``: |k| and |v|, as the call has them."""
-    rows, options, numerics, keys = call.rows, call.options, call.numerics, np.arange(len(call.k))
+    rows, options, keys = call.rows, call.options, np.arange(len(call.k))
     of_rows = (keys >= rows.start[:, None]) & (keys < rows.stop[:, None])
     visible, n = _of_pairs(of_rows, call), _of_pairs(of_rows.sum(axis=-1), call)
-    hidden = None if of_rows.all() else ~visible
-    s, A, det = _scores(call, k_size)
+    s, A, ds = _scores(call, k_size)
+    sink = None
+    if options.sinks is not None:
+        sink, n = _of_heads(options.sinks, call), n + 1
+    found = compiled.softmax(s, ds, rows.start, rows.stop, sink, U * EPS_DISTANCE, call.numerics.exp_rel)
+    s, p, m, l, det, seen = found or (*_normalised(s, ds, visible, sink, call.numerics.exp_rel), None)  # noqa: E741
+    empty = np.isneginf(m)
+    m = np.where(empty, 0.0, m)
+    lse = np.where(empty, -np.inf, m + np.log(l))[..., 0]
+    return Softmax(s, p, visible, m, l, lse, n, A, det, ds, sink, v_size, seen)
 
+
+def _normalised(
+    s: Float64, ds: Float64, visible: NDArray[np.bool_], sink: Float64 | None, exp_rel: float
+) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+    """(s, p, m, l, det) of a ``Softmax``; m -inf where nothing is visible, and l 1."""
+    hidden = None if visible.all() else ~visible
     if hidden is not None:
         np.copyto(s, -np.inf, where=hidden)
     m = s.max(axis=-1, keepdims=True, initial=-np.inf)
-    sink = None if options.sinks is None else _of_heads(options.sinks, call)
     if sink is not None:
-        m, n = np.maximum(m, sink), n + 1
+        m = np.maximum(m, sink)
     empty = np.isneginf(m)
-    m = np.where(empty, 0.0, m)
+    largest = np.where(empty, 0.0, m)
     if hidden is not None:
-        np.copyto(s, m, where=hidden)
-    apart = s - m
+        np.copyto(s, largest, where=hidden)
+    apart = s - largest
     weight = np.exp(apart)
     if hidden is not None:
         np.copyto(weight, 0.0, where=hidden)
     l = weight.sum(axis=-1, keepdims=True)  # noqa: E741
     if sink is not None:
-        l = l + np.exp(sink - m)  # noqa: E741
+        l = l + np.exp(sink - largest)  # noqa: E741
     l = np.where(empty, 1.0, l)  # noqa: E741
-    lse = np.where(empty, -np.inf, m + np.log(l))[..., 0]
-    eps = np.abs(apart, out=apart)
-    eps *= U * EPS_DISTANCE
-    eps += det
-    eps += numerics.exp_rel
+    det = np.abs(apart, out=apart)
+    det *= U * EPS_DISTANCE
+    det += ds
+    det += exp_rel
     weight /= l
-    return Softmax(s, weight, visible, m, l, lse, n, A, eps, det, sink, v_size)
+    return s, weight, m, l, det
 
 
 def _bounded(call: Call, sm: Softmax) -> AttentionReference:
@@ -327,15 +342,13 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
     with np.errstate(all="ignore"):
         o = sm.p @ values
         size = np.abs(o)
-        M = rescale(sm.m, sm.s)
-        terms = np.empty((*sm.p.shape[:2], 3, sm.p.shape[2]))
-        np.multiply(sm.p, sm.A, out=terms[:, :, 0])
-        np.multiply(sm.p, M, out=terms[:, :, 1])
-        M *= U
-        M += sm.det
-        np.multiply(sm.p, M, out=terms[:, :, 2])
-        total = terms.sum(axis=-1)  # for the lse
-        spread = _deviation(terms, values, o)  # for the output: times |v_j - o|
+        p_type = DTYPES[numerics.p_dtype]
+        eta = p_type.smallest_normal if numerics.flush else 0.5 * p_type.smallest_subnormal
+        # with max_update none the kernel's l is sum exp(s), ours sum exp(s - m)
+        l_kernel = sm.l * np.exp(sm.m) if numerics.max_update == "none" else sm.l
+        l_kernel = np.ones_like(l_kernel) if numerics.p_normalised else l_kernel
+        least = eta / (numerics.p_scale * l_kernel)
+        total, spread, envelope = _weighed(sm, values, o, least, p_type.u + call.weights_off)
         if sm.sink is not None:  # one more key with v = 0, whose score is exact
             p = np.exp(sm.sink - sm.m) / sm.l
             M = rescale(sm.m, sm.sink)
@@ -347,13 +360,6 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
         d = sum_tiers(call.q.shape[-1], numerics)
         t = sum_tiers(rescales(sm.n, numerics), numerics)
         n = sum_tiers(sm.n, numerics)
-        p_type = DTYPES[numerics.p_dtype]
-        eta = p_type.smallest_normal if numerics.flush else 0.5 * p_type.smallest_subnormal
-        # with max_update none the kernel's l is sum exp(s), ours sum exp(s - m)
-        l_kernel = sm.l * np.exp(sm.m) if numerics.max_update == "none" else sm.l
-        l_kernel = np.ones_like(l_kernel) if numerics.p_normalised else l_kernel
-        envelope = np.minimum(sm.p, eta / (numerics.p_scale * l_kernel))
-        np.maximum((p_type.u + call.weights_off) * sm.p, envelope, out=envelope)
         # where l sums the rounded weights it is off by this part of itself, at most
         after = envelope.sum(axis=-1) if numerics.l_from == "after" else np.zeros(())
 
@@ -383,6 +389,24 @@ def _bounded(call: Call, sm: Softmax) -> AttentionReference:
     return AttentionReference(
         Reference(*(by_row(x, heads) for x in lse)), Reference(*(by_row(x, heads) for x in out)), spread_of(sm, heads)
     )
+
+
+def _weighed(sm: Softmax, v: Float64, o: Float64, least: Float64, relative: float) -> tuple[Float64, Float64, Float64]:
+    """With t = p A, p M and p (u M + det), [B, M, 3, keys]: (sum_j t, for the lse; sum_j t |v_j - o|, for the output;
+    how far each weight may be off when it is rounded). v [B, keys, dv], o [B, M, dv]; ``least`` [B, M, 1]: a weight
+    below it may vanish; ``relative``: the part of itself that another may be off by."""
+    if (found := compiled.weighed(sm, v, o, least, relative, EPS_RESCALE, U)) is not None:
+        return found
+    M = rescale(sm.m, sm.s)
+    terms = np.empty((*sm.p.shape[:2], 3, sm.p.shape[2]))
+    np.multiply(sm.p, sm.A, out=terms[:, :, 0])
+    np.multiply(sm.p, M, out=terms[:, :, 1])
+    M *= U
+    M += sm.det
+    np.multiply(sm.p, M, out=terms[:, :, 2])
+    envelope = np.minimum(sm.p, least)
+    np.maximum(relative * sm.p, envelope, out=envelope)
+    return terms.sum(axis=-1), _deviation(terms, v, o), envelope
 
 
 def rescales(n: NDArray[np.int64], numerics: Numerics) -> Float64:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import Numerics
 from pytest_greta.checks.constants import FLOOR, FLOOR_FLUSH, C
+
+if TYPE_CHECKING:
+    from pytest_greta.checks.compiled import Within
+    from pytest_greta.dtypes import Array
 
 Float64 = NDArray[np.float64]
 
@@ -56,10 +60,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class ByRows:
-    """A reference that is made a few rows at a time, where there are so many that memory would be what costs."""
+    """A reference that is made a few rows at a time, where there are so many that memory would be what costs.
+
+    ``within``: what compiled code finds of the stored values, one tier.
+    """
 
     shape: tuple[int, ...]
     rows: Callable[[slice], Reference]
+    within: Callable[[Array], Within | None] | None = None
 
     def whole(self) -> Reference:
         return self.rows(slice(None))

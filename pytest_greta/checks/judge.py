@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_greta.checks import pattern
+from pytest_greta.checks import compiled, pattern
 from pytest_greta.checks.bounds import ByRows, Float64, Reference
 from pytest_greta.checks.constants import C_EXPONENT, C
 from pytest_greta.checks.result import Pattern, StageCheck, Worst
@@ -83,7 +83,12 @@ class _Rows:
             worst[i] = values.take(at)
         most, sums = np.empty((4, len(rho))), np.empty((2, len(rho)))
         most[:2], most[2], most[3], sums[:] = _at_least_0(top), np.nan, 0.0, np.nan
-        return cls(most, sums, index, worst, rho > 1.0 if largest > 1.0 else np.broadcast_to(np.False_, rho.shape))
+        return cls(most, sums, index, worst, rho > 1.0 if largest > 1.0 else _nowhere(rho.shape))
+
+    @classmethod
+    def within(cls, found: compiled.Within, shape: tuple[int, ...]) -> _Rows:
+        """Of rows in which no element is beyond its bound."""
+        return cls(found.most, found.sums, found.index, found.worst, _nowhere(shape))
 
     @classmethod
     def joined(cls, parts: Sequence[_Rows]) -> _Rows:
@@ -96,8 +101,14 @@ class _Rows:
         if any(p.over.any() for p in parts):
             over = np.concatenate([p.over for p in parts])
         else:
-            over = np.broadcast_to(np.False_, (len(index), *parts[0].over.shape[1:]))
+            over = _nowhere((len(index), *parts[0].over.shape[1:]))
         return cls(most, sums, index, worst, over)
+
+
+@lru_cache
+def _nowhere(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """False throughout, a view of a single one."""
+    return np.broadcast_to(np.False_, shape)
 
 
 def judge(
@@ -109,12 +120,21 @@ def judge(
     """
     step = max(1, _BLOCK // max(1, math.prod(stored.shape[1:])))
     with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
-        if len(stored) <= step:
+        if (found := _within(reference, stored, statistical)) is not None:
+            rows = _Rows.within(found, stored.shape)
+        elif len(stored) <= step:
             rows = _judged(reference.whole(), stored, statistical)
         else:
             blocks = [slice(start, start + step) for start in range(0, len(stored), step)]
             rows = _Rows.joined([_judged(reference.rows(at), stored[at], statistical) for at in blocks])
     return [_check(place, group, rows, at) for group, at in _at(groups)]
+
+
+def _within(reference: Reference | ByRows, stored: Array, statistical: bool) -> compiled.Within | None:
+    """What compiled code finds, where it finds all rows within their bounds."""
+    if isinstance(reference, ByRows):
+        return None if reference.within is None else reference.within(stored)
+    return compiled.within(reference, stored, statistical)
 
 
 def _judged(reference: Reference, stored: Array, statistical: bool) -> _Rows:
@@ -213,7 +233,8 @@ def _check(place: Place, group: Group, rows: _Rows, at: slice | NDArray[np.intp]
     elements = count * math.prod(rows.over.shape[1:])
     if count == 0:
         return _clean(place, group, elements)
-    top, top2, pull, past = rows.most[:, at].max(axis=1).tolist()
+    most = rows.most[:, at]
+    top, top2, pull, past = most.max(axis=1).tolist()
     moved, size = rows.sums[:, at].sum(axis=1).tolist()
     found = partial(
         StageCheck, group.path, place.layer, place.stage, top,
@@ -226,10 +247,11 @@ def _check(place: Place, group: Group, rows: _Rows, at: slice | NDArray[np.intp]
     )  # fmt: skip
     if top == 0.0:
         return found()
-    own = rows.most[0, at]
+    own = most[0]
     of = int((own if top < math.inf else np.where(own == top, rows.worst[2, at], -1.0)).argmax())
-    y, v, e, bound = rows.worst[:, at][:, of].tolist()
-    head, index = divmod(int(rows.index[at][of]), rows.over.shape[-1] if rows.over.ndim == 3 else 1)
+    row = at.start + of if isinstance(at, slice) else int(at[of])
+    y, v, e, bound = rows.worst[:, row].tolist()
+    head, index = divmod(int(rows.index[row]), rows.over.shape[-1] if rows.over.ndim == 3 else 1)
     within = (head, index) if rows.over.ndim == 3 else (head,)
     worst = Worst(
         position=int(group.positions[of]),

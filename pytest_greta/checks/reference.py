@@ -7,6 +7,7 @@ leading dimension throughout, and rows of several paths may be stacked.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_greta.backends.base import LayerConfig, Numerics
+from pytest_greta.checks import compiled
 from pytest_greta.checks.bounds import ByRows, Float64, Reference, floor, sum_tiers
 from pytest_greta.checks.constants import (
     BLIND_ANGLE,
@@ -126,20 +128,24 @@ def products(rows: Float64, matrix: NDArray[np.float32]) -> tuple[Float64, Float
     size32 = np.empty((len(rows), out), dtype=np.float32)
     rows32 = np.abs(rows).astype(np.float32)
     step = max(1, _BLOCK // n)
-    wide, magnitude = np.empty((step, n)), np.empty((step, n), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, out, step):
-            block = matrix[start : start + step]
-            if len(block) < step:  # the last one
-                wide, magnitude = wide[: len(block)], magnitude[: len(block)]
-            np.copyto(wide, block)
-            np.abs(block, out=magnitude)
-            np.matmul(rows, wide.T, out=y[:, start : start + step])
-            np.matmul(rows32, magnitude.T, out=size32[:, start : start + step])
+        for at, wide, magnitude in compiled.widened(matrix, step) or _widened(matrix, step):
+            np.matmul(rows, wide.T, out=y[:, at])
+            np.matmul(rows32, magnitude.T, out=size32[:, at])
     size = size32.astype(np.float64) * (1.0 + (n + 3) * U)
     if not np.isfinite(size).all():  # beyond float32, or an input that is not finite
         size = np.abs(rows) @ np.abs(matrix.astype(np.float64)).T
     return y, size
+
+
+def _widened(matrix: Array, step: int) -> Iterator[tuple[slice, Float64, NDArray[np.float32]]]:
+    """``step`` rows at a time: which, in float64, and their magnitudes; both are overwritten by the next."""
+    wide, magnitude = np.empty((step, matrix.shape[1])), np.empty((step, matrix.shape[1]), dtype=np.float32)
+    for start in range(0, len(matrix), step):
+        block = matrix[start : start + step]
+        np.copyto(wide[: len(block)], block)
+        np.abs(block, out=magnitude[: len(block)])
+        yield slice(start, start + len(block)), wide[: len(block)], magnitude[: len(block)]
 
 
 def scaled(x: Array, scale: float, numerics: Numerics) -> Reference:
@@ -342,7 +348,12 @@ def _turned(x: Array, by: Turning, layer: LayerConfig, numerics: Numerics) -> Re
 
 def rope_by_rows(x: Array, by: Turning, layer: LayerConfig, numerics: Numerics) -> ByRows:
     """``rope``, of which every row of a prompt is checked."""
-    return ByRows(x.shape, lambda at: _turned(x[at], by.rows(at), layer, numerics))
+    numbers = {"interleaved": layer.rope_style == "interleaved", "floor": floor(numerics)}
+    return ByRows(
+        x.shape,
+        lambda at: _turned(x[at], by.rows(at), layer, numerics),
+        lambda stored: compiled.rope_within(x, vars(by), numbers, stored),
+    )
 
 
 def cache(row: Array, scales: tuple[float, ...] | None, numerics: Numerics) -> Reference:

@@ -47,17 +47,23 @@ def spread_of(sm: Softmax, heads: int) -> Spread:
             low, high, total = np.where(some, low, np.inf), np.where(some, high, -np.inf), np.where(some, total, 0.0)
         return by_row(low, heads).min(axis=-1), by_row(high, heads).max(axis=-1), by_row(total, heads).sum(axis=-1)
 
-    # a score that is not visible holds the row's max, a probability 0; a sink may be above every score
-    seen = sm.s if sm.sink is None else np.where(sm.visible, sm.s, -np.inf)
-    scores = of(
-        sm.s.min(axis=-1, initial=np.inf),
-        seen.max(axis=-1, initial=-np.inf),
-        sm.s.sum(axis=-1) - hidden * sm.m[..., 0],
-    )
-    shown = np.where(sm.visible, sm.p, np.inf) if hidden.any() else sm.p
-    least = shown.min(axis=-1, initial=np.inf)
-    probs = of(least, sm.p.max(axis=-1, initial=-np.inf), sm.p.sum(axis=-1))
-    return Spread(scores, probs, by_row(count, heads).sum(axis=-1))
+    low, high, total, *probs = sm.seen if sm.seen is not None else _seen(sm, hidden)
+    return Spread(of(low, high, total), of(*probs), by_row(count, heads).sum(axis=-1))
+
+
+def _seen(sm: Softmax, hidden: NDArray[np.int64]) -> list[Float64]:
+    """``Softmax.seen``. ``hidden``: how many are not visible."""
+    shown_s, shown_p = sm.s, sm.p
+    if hidden.any():
+        shown_s, shown_p = np.where(sm.visible, sm.s, -np.inf), np.where(sm.visible, sm.p, np.inf)
+    return [
+        sm.s.min(axis=-1, initial=np.inf),  # one that is not visible holds the row's max
+        shown_s.max(axis=-1, initial=-np.inf),
+        sm.s.sum(axis=-1, where=sm.visible),
+        shown_p.min(axis=-1, initial=np.inf),
+        sm.p.max(axis=-1, initial=-np.inf),
+        sm.p.sum(axis=-1),
+    ]
 
 
 def joined(parts: list[Spread]) -> Spread:
