@@ -3,6 +3,7 @@ library for aarch64."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -73,10 +74,11 @@ def test_it_compiles_for_aarch64(tmp_path: Path) -> None:
     assert compiler, "install the cross compiler: apt-get install g++-aarch64-linux-gnu"
     processor = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
     configure(tmp_path, *processor, "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc", f"-DCMAKE_CXX_COMPILER={compiler}")
-    build(tmp_path, "greta_attn")
-    header = (tmp_path / "libgreta_attn.so").read_bytes()[:20]
-    assert header[:4] == b"\x7fELF"
-    assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
+    build(tmp_path, "greta_attn", "greta_reference")
+    for name in ("libgreta_attn.so", "libgreta_reference.so"):
+        header = (tmp_path / name).read_bytes()[:20]
+        assert header[:4] == b"\x7fELF"
+        assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
 
 
 def test_address_and_undefined_sanitizers(tmp_path: Path) -> None:
@@ -98,6 +100,38 @@ def test_thread_sanitizer(tmp_path: Path) -> None:
     done = subprocess.run(test, check=False, capture_output=True, text=True)
     assert done.returncode != 0
     assert "ThreadSanitizer: data race" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "test"),
+    [
+        ("within.cpp", "0.5 * half : 0.0", "0.25 * half : 0.0", "judging"),
+        ("within.cpp", "ratio <= 1.0 ? 0 : 1", "ratio <= 2.0 ? 0 : 1", "judging"),
+        ("within.cpp", "x[i ^ 1]", "x[i]", "rope"),
+        ("softmax.cpp", "+ det[j]", "- det[j]", "attention"),
+        ("weigh.cpp", "magnitude(value[i] - own[r][i])", "magnitude(value[i])", "attention"),
+        ("widen.cpp", "std::fabs(values[i])", "values[i]", "linear"),
+        ("reference.cpp", "mine + r * bytes", "mine", "rows"),
+    ],
+)
+def test_a_wrong_pass_of_the_checks_is_seen(file: str, right: str, wrong: str, test: str, tmp_path: Path) -> None:
+    """``tests/checks/test_compiled.py`` over a library with one mistake: the test of that pass is red."""
+    source, folder, package = tmp_path / "native", tmp_path / "build", tmp_path / "site" / "_greta_native"
+    shutil.copytree(NATIVE, source)
+    broken_copy(source, f"src/reference/{file}", right, wrong)
+    configure(folder, "-DGRETA_PORTABLE_ONLY=ON", source=source)
+    build(folder, "greta_reference", "greta_abi_module")
+    package.mkdir(parents=True)
+    for made in (folder / "_abi.py", folder / "libgreta_reference.so", source / "package" / "__init__.py"):
+        shutil.copy(made, package)
+    tests = NATIVE.parent / "tests" / "checks" / "test_compiled.py"
+    where = os.pathsep.join([str(package.parent), str(NATIVE.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
+        check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": where},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    assert any(line.startswith("FAILED") and test in line for line in done.stdout.splitlines()), done.stdout
 
 
 def test_fuzz(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ Range range_of(const double* values, int64_t begin, int64_t end) {
     odd |= values[j] == values[j] ? 0 : 1;
   }
   if (odd != 0) return {kNan, kNan, kNan};
+  // a reduction need not start from an infinity
+  if (least == std::numeric_limits<double>::max()) least = kInfinity;
+  if (largest == std::numeric_limits<double>::lowest()) largest = -kInfinity;
   return {least, largest, sum};
 }
 

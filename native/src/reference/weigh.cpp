@@ -31,11 +31,11 @@ double magnitude(double x) {
 
 /* As NumPy's: what is not a number stays so. */
 double maximum(double a, double b) {
-  return (a < b) | (b != b) ? b : a;
+  return ((a < b) | (b != b)) ? b : a;
 }
 
 double minimum(double a, double b) {
-  return (a > b) | (b != b) ? b : a;
+  return ((a > b) | (b != b)) ? b : a;
 }
 
 /* Row `r` of all heads' rows: its terms [3, keys], their sums and its envelope. */

@@ -99,12 +99,13 @@ bool piece(const greta_reference_stored& stored, const typename Type::Word* valu
     size += y[i] * y[i];
   }
   if (beyond != 0) return false;
+  if (top == std::numeric_limits<double>::lowest()) top = kNothing;  // all are: a reduction need not start from it
   row.rho2 = std::max(row.rho2, top2);
   row.pull = std::max(row.pull, pull);
   row.moved += moved;
   row.size += size;
   if (top > row.rho || start == 0) {
-    const int64_t at = std::find(ratios, ratios + n, top) - ratios;
+    const int64_t at = std::min<int64_t>(std::find(ratios, ratios + n, top) - ratios, n - 1);
     row.rho = top;
     row.index = start + at;
     row.y = y[at];
