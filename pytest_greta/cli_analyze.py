@@ -69,8 +69,10 @@ def _analyze(args: argparse.Namespace) -> int:
         return _usage([clean(line) for line in error.said.lines(lang)])
     lineage = _lineage_files(args.traces_dir)
     results, skipped, remarks = _judge(args.traces_dir, args.mode, source, lineage)
-    code = exit_code(results)
-    notes = prose("analyze.scope" if source is None else "analyze.scope_model", lang)
+    code = exit_codes.of_results(results, incomplete=False)
+    anew = sum(bool(result.stages) for result in results)
+    scope = {} if source is None else {"anew": anew, "total": len(results) if _any_judged(args, results) else 0}
+    notes = prose("analyze.scope" if source is None else "analyze.scope_model", lang, **scope)
     if skipped:
         notes += prose("analyze.skipped", lang, count=skipped)
     for name, remark in remarks[:_REMARKS]:
@@ -82,19 +84,15 @@ def _analyze(args: argparse.Namespace) -> int:
     except ArtifactError as error:
         return _usage([str(error)])
     written = f"{say('analyze.written', lang)}: {clean(str(args.output))}"
-    if any(r.suite != "-" for r in results) or any(args.traces_dir.rglob(PATTERN)):
+    if _any_judged(args, results):
         print("\n".join([summary(results, lang=lang), "", *notes, written]))
     else:  # nothing was judged: no table of nothing
-        print("\n".join([*prose("breach.no_records", lang, path=clean(str(args.traces_dir))), written]))
+        print("\n".join([*prose("breach.no_traces", lang, path=clean(str(args.traces_dir))), written]))
     return code
 
 
-def exit_code(results: list[ProbeResult]) -> int:
-    """No results at all are inconclusive."""
-    from pytest_greta.verdict import KV_MISMATCH, PASS
-
-    statuses = {r.verdict.status for r in results if r.verdict is not None}
-    return exit_codes.weigh(mismatch=KV_MISMATCH in statuses, unclear=statuses != {PASS})
+def _any_judged(args: argparse.Namespace, results: list[ProbeResult]) -> bool:
+    return any(r.suite != "-" for r in results) or any(args.traces_dir.rglob(PATTERN))
 
 
 def _lineage_files(folder: Path) -> list[Path]:
@@ -142,7 +140,7 @@ def _judge(
     old, remarks = judge_folders(lineage, folder, mode, folder.resolve().name)
     results += [*old, *(judge_run(run, folder, mode, folder.resolve().name) for run in runs(folder))]
     if not results:
-        results.append(failed_file(folder.name or str(folder), mode, Breach("no_records", {"path": str(folder)})))
+        results.append(failed_file(folder.name or str(folder), mode, Breach("no_traces", {"path": str(folder)})))
     return results, len(paths) - len(chosen), remarks
 
 

@@ -269,6 +269,24 @@ def test_exit_codes(tmp_path, runs, capsys, run):
     assert "## 13. " in (path.parent / "REPORT.md").read_text()
 
 
+def test_a_mismatch_that_its_case_expects_passes_as_in_pytest(tmp_path, runs, capsys):
+    """Of the mode that it was recorded in only, and not under a contract that the run broke."""
+    drift, other = "ALIGNED|ATTENTION_COMPUTATION_MISMATCH", exit_codes.MISMATCH
+    for name, mode, expected, code in (
+        ("as_designed", "as_designed", drift, exit_codes.PASSED),
+        ("as_designed", "as_designed", "PASS", other),
+        ("as_designed", "as_designed", f"{drift} (contract bitwise)", other),
+        ("broken", "as_designed", drift, other),
+        ("broken", "kv_aligned", "status: KV_MISMATCH, layer: 2, stage: attn_out", exit_codes.PASSED),
+        ("broken", "kv_aligned", "status: KV_MISMATCH, layer: 4", other),
+    ):
+        path = save(tmp_path, runs[name])
+        edit(path, changing(expected=expected))
+        assert analyze(path, mode) == code, (name, mode, expected)
+        out = capsys.readouterr().out
+        assert ("expected / esperado" in out or "esperado\n" in out) == (code == exit_codes.PASSED), out
+
+
 def test_aligned_bytes_pass_as_designed(tmp_path, runs):
     """Row N of decode put in the place of the full prefill's: equal bytes everywhere."""
     trace = runs["as_designed"].trace
@@ -326,21 +344,26 @@ def test_rho_of_the_rows_is_used_where_the_check_was_lost(tmp_path, runs):
     assert (verdict.status, verdict.first_failure.layer, verdict.first_failure.stage) == ("KV_MISMATCH", 2, "attn_out")
 
 
-def test_with_the_model_a_full_trace_is_checked_anew(tmp_path, runs):
+def test_with_the_model_a_full_trace_is_checked_anew(tmp_path, runs, capsys):
     """The stored rho is not believed: it is wiped, and found again from the arrays."""
     for name, code in (("kv_aligned", exit_codes.PASSED), ("broken", exit_codes.MISMATCH)):
         path = save(tmp_path, runs[name], full=True)
         edit(path, lambda r: {**r, **({"rho": 0.0, "rho2": 0.0} if "rho" in r else {})})
         assert analyze(path, "kv_aligned") == exit_codes.PASSED
         assert analyze(path, "kv_aligned", "--model", "synthetic", "--json", str(path.parent / "r.json")) == code
+        assert "1 of 1 traces were checked anew" in capsys.readouterr().out
         found = json.loads((path.parent / "r.json").read_text())["results"][0]
         assert found["verdict"]["rho"] == runs[name].verdict.rho
         assert len(found["stages"]) == len(runs[name].checks)
 
 
-def test_with_the_model_but_without_the_arrays(tmp_path, runs):
+def test_with_the_model_but_without_the_arrays(tmp_path, runs, capsys):
     path = save(tmp_path, runs["kv_aligned"])
     assert analyze(path, "kv_aligned", "--model", "synthetic") == exit_codes.INCONCLUSIVE
+    out = capsys.readouterr().out
+    assert "0 of 1 traces were checked anew" in out
+    assert "0 de 1 trazas se verificaron de nuevo" in out
+    assert "0 of 1 traces were checked anew" in (path.parent / "REPORT.md").read_text()
     assert "--greta-trace full" in (path.parent / "REPORT.md").read_text()
 
 
@@ -561,6 +584,7 @@ def test_no_records(tmp_path, capsys):
     assert "no trace records" in out
     assert "no hay registros" in out
     assert "INCONCLUSIVE" not in out
+    assert out.count("--greta-trace=stats") == 2
     assert len(out.splitlines()) == 3
 
 

@@ -266,6 +266,9 @@ CATALOGUE: dict[str, str] = {
     ),
     "breach.unreadable": "unreadable record at {where}: {error}",
     "breach.no_records": "no trace records in {path}",
+    "breach.no_traces": (
+        "no trace records in {path}; run pytest with --greta-artifacts=DIR and --greta-trace=stats (or full) first"
+    ),
     "breach.no_counterpart": "no counterpart for {layer}/{stage} row {position}: path {path} did not record it",
     "breach.no_rho": "no record carries a rho; run with --greta-trace stats or full in mode kv_aligned",
     "breach.hash_algo": "the two paths were hashed by different algorithms ({left}, {right})",
@@ -640,7 +643,9 @@ CATALOGUE: dict[str, str] = {
     "recommend.not_run": "Not run ({count}): see the commands in section 3.",
     # analyze
     "analyze.scope": "Judged without the model: hash, statistic and liveness comparison and the stored rho, no more.",
-    "analyze.scope_model": "Full traces, checked anew in float64 with the model; kernels and tokens as recorded.",
+    "analyze.scope_model": (
+        "{anew} of {total} traces were checked anew in float64 with the model; kernels and tokens as recorded."
+    ),
     "analyze.model_mode": "--model goes with --mode kv_aligned: as_designed compares bytes and needs no model",
     "analyze.not_a_folder": "{path} is not a folder; give the folder that holds the *_trace.jsonl files",
     "analyze.written": "written to",

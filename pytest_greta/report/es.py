@@ -283,6 +283,10 @@ CATALOGUE: dict[str, str] = {
     ),
     "breach.unreadable": "registro ilegible en {where}: {error}",
     "breach.no_records": "no hay registros de traza en {path}",
+    "breach.no_traces": (
+        "no hay registros de traza en {path}; ejecute antes pytest con --greta-artifacts=DIR y --greta-trace=stats "
+        "(o full)"
+    ),
     "breach.no_counterpart": "{layer}/{stage} fila {position} no tiene contraparte: el camino {path} no la registró",
     "breach.no_rho": "ningún registro lleva rho; ejecute con --greta-trace stats o full en modo kv_aligned",
     "breach.hash_algo": "los dos caminos usan algoritmos de hash distintos ({left}, {right})",
@@ -669,7 +673,8 @@ CATALOGUE: dict[str, str] = {
     # analyze
     "analyze.scope": "Juzgado sin el modelo: comparación de hashes, estadísticas y vida, y el rho guardado, nada más.",
     "analyze.scope_model": (
-        "Trazas completas, verificadas de nuevo en float64 con el modelo; kernels y tokens según lo registrado."
+        "{anew} de {total} trazas se verificaron de nuevo en float64 con el modelo; kernels y tokens según lo "
+        "registrado."
     ),
     "analyze.model_mode": "--model va con --mode kv_aligned: as_designed compara bytes y no necesita modelo",
     "analyze.not_a_folder": "{path} no es una carpeta; indique la carpeta que contiene los archivos *_trace.jsonl",
