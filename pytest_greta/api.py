@@ -30,7 +30,7 @@ from pytest_greta.result import ProbeResult
 from pytest_greta.settings import API_SUITE, RunSettings
 from pytest_greta.texts import text
 from pytest_greta.trace.records import Trace
-from pytest_greta.verdict import PASS, Verdict
+from pytest_greta.verdict import ATTENTION_COMPUTATION_MISMATCH, PASS, Verdict
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,28 @@ class Run:
         """Raises ``AssertionError`` with the report of the failure, unless it is a PASS and the contract is kept."""
         __tracebackhide__ = True
         if self.verdict.status != PASS or contract(self.result):
-            raise AssertionError(failure_text(self.result, self.lang))
+            said = failure_text(self.result, self.lang)
+            if self.verdict.scenario == ATTENTION_COMPUTATION_MISMATCH and not contract(self.result):
+                head, rest = said.split("\n", 1)
+                why = (f"  {line}" for line in text("fixture.wants_pass").lines(self.lang))
+                said = "\n".join([head, *why, rest])
+            raise AssertionError(said)
 
 
 class WatchedRun(Run):
     """A run that knows whether anyone has asked for its verdict."""
 
     asked = False
+    refused = False
+    """``assert_aligned`` has raised."""
+
+    def assert_aligned(self) -> None:
+        __tracebackhide__ = True
+        try:
+            super().assert_aligned()
+        except AssertionError:
+            object.__setattr__(self, "refused", True)
+            raise
 
     def __repr__(self) -> str:
         """Without the verdict: a line that prints the run has not looked at it."""

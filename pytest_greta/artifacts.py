@@ -30,9 +30,10 @@ from functools import partial
 from pathlib import Path
 
 from pytest_greta.packed import Line, line_of, unpack
-from pytest_greta.report.messages import prose
+from pytest_greta.report.messages import prose, translate
 from pytest_greta.report.text import clean
 from pytest_greta.result import ProbeResult
+from pytest_greta.texts import Text
 
 RESULTS = "results.jsonl"
 REPORT = "_FINAL_REPORT.md"
@@ -49,7 +50,11 @@ _SAFE = frozenset(string.ascii_letters + string.digits + "._-=")
 
 
 class ArtifactError(Exception):
-    """A file of the run cannot be written or read. The text is one line, in both languages, and says what to do."""
+    """A file of the run cannot be written or read. ``str()`` is one line, in both languages, and says what to do."""
+
+    def __init__(self, said: Text) -> None:
+        super().__init__(" / ".join(said.lines("both")))
+        self.said = said
 
 
 def safe_name(text: str) -> str:
@@ -211,7 +216,7 @@ def _unread(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArtifactError(_both("artifacts.unread", path=clean(str(path)), error=_why(error))) from None
+        raise ArtifactError(_text("artifacts.unread", path=clean(str(path)), error=_why(error))) from None
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -241,7 +246,11 @@ def explained(path: Path, option: str = OPTION) -> Iterator[None]:
             key = "artifacts.denied"
         else:
             key = "artifacts.failed"
-        raise ArtifactError(_both(key, path=clean(str(path)), error=_why(error), option=option)) from error
+        raise ArtifactError(_text(key, path=clean(str(path)), error=_why(error), option=option)) from error
+
+
+def _text(key: str, **values: object) -> Text:
+    return Text(translate(key, "en", **values), translate(key, "es", **values))
 
 
 def _both(key: str, **values: object) -> str:

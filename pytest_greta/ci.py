@@ -33,7 +33,7 @@ def publish(
         try:
             write_atomic(path, gitlab.code_quality(results, lang, base, _folder(gitlab.PROJECT)), "--greta-report")
         except ArtifactError as error:
-            problems.append(str(error))
+            problems += error.said.lines(lang)
     return commands, remarks, problems
 
 

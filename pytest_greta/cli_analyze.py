@@ -82,7 +82,7 @@ def _analyze(args: argparse.Namespace) -> int:
     try:
         _write(args, results, notes, code)
     except ArtifactError as error:
-        return _usage([str(error)])
+        return _usage(error.said.lines(lang))
     written = f"{say('analyze.written', lang)}: {clean(str(args.output))}"
     if _any_judged(args, results):
         print("\n".join([summary(results, lang=lang), "", *notes, written]))

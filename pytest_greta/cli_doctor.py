@@ -57,7 +57,7 @@ def _seconds(raw: str) -> float:
     try:
         return seconds(raw)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{raw!r}: {error}") from None
+        raise argparse.ArgumentTypeError(f"{raw!r}: {' / '.join(error.args[0].lines('both'))}") from None
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -117,7 +117,7 @@ def _explained(func: Any, args: argparse.Namespace) -> int:
     except SaidError as error:  # of the cases: begins with file:line, which stays in one piece
         print(f"greta remote: {error.text(args.lang)}", file=sys.stderr)
     except ArtifactError as error:
-        _say(Text(str(error), str(error)), args.lang, sys.stderr)
+        _say(error.said, args.lang, sys.stderr)
         return INCONCLUSIVE
     return USAGE
 

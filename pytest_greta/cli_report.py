@@ -60,13 +60,14 @@ def _merged(args: argparse.Namespace) -> int:
     from pytest_greta.report.terminal import summary
 
     try:
-        files = Files(str(args.output), "--output")
+        files = Files(str(args.output), "--output", args.lang)
         runs = merge(read(args.merge, files.sheet.add))
         for suite in dict.fromkeys(result.suite for result in runs.results):
             files.folder(suite)
-    except (ArtifactError, pytest.UsageError) as error:
-        print(f"greta report: {error}", file=sys.stderr)
-        return exit_codes.USAGE
+    except ArtifactError as error:
+        return _usage("greta report", error.said.lines(args.lang))
+    except pytest.UsageError as error:
+        return _usage("greta report", str(error).splitlines())
     files.append(runs.results)
     files.finish(runs.results, args.lang)
     print(summary(runs.results, lang=args.lang, width=WIDTH))
@@ -87,8 +88,7 @@ def _compare(args: argparse.Namespace) -> int:
     try:
         before, after = merge(read([args.before])), merge(read([args.after]))
     except ArtifactError as error:
-        print(f"greta compare: {error}", file=sys.stderr)
-        return exit_codes.USAGE
+        return _usage("greta compare", error.said.lines(args.lang))
     changes = compare(before.results, after.results)
     for kind in ORDER:
         found = [change for change in changes if change.kind == kind]
@@ -105,6 +105,12 @@ def _compare(args: argparse.Namespace) -> int:
         _wrapped("\n".join(said.lines(args.lang)))
     code = exit_code(changes)
     return code or (exit_codes.INCONCLUSIVE if problems else exit_codes.PASSED)
+
+
+def _usage(command: str, lines: list[str]) -> int:
+    for line in lines:
+        print(f"{command}: {line}", file=sys.stderr)
+    return exit_codes.USAGE
 
 
 def _lines(change: Change) -> list[str]:

@@ -80,7 +80,7 @@ def _selftest(args: argparse.Namespace) -> int:
     except (BackendMissing, BackendError, JournalError) as error:
         return _usage(error.said, args.lang)
     except ArtifactError as error:
-        return _usage(Text(str(error), str(error)), args.lang)
+        return _usage(error.said, args.lang)
 
 
 def _run(args: argparse.Namespace) -> int:

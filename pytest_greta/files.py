@@ -35,11 +35,12 @@ def day() -> datetime.date:
 class Files:
     """Only the process that has all results makes one. A folder is made when its suite first needs it."""
 
-    def __init__(self, root: str, source: str) -> None:
+    def __init__(self, root: str, source: str, lang: Lang = "both") -> None:
         from pytest_greta.report.tsv import Sheet
 
         self.root = root
         self.source = source
+        self.lang = lang
         self.date = day()
         self.folders: dict[str, RunFolder] = {}
         self.sheet = Sheet()
@@ -54,7 +55,8 @@ class Files:
             try:
                 self.folders[suite] = RunFolder.create(self.root, self.date, suite)
             except ArtifactError as error:
-                raise pytest.UsageError(f"{self.source}: {error}") from None
+                said = texts.join(": ", self.source, error.said)
+                raise pytest.UsageError("\n".join(said.lines(self.lang))) from None
         return self.folders[suite]
 
     def append(self, results: Sequence[ProbeResult]) -> None:
@@ -66,7 +68,7 @@ class Files:
             try:
                 self.folder(result.suite).append(result)
             except (ArtifactError, pytest.UsageError) as error:
-                self._note(str(error))
+                self._note(error)
 
     def discard_empty(self, suites: Collection[str]) -> None:
         """Takes back the folders of all suites but these, where nothing was written into them."""
@@ -101,8 +103,10 @@ class Files:
                 )
                 folder.write(folder.report_path, report)
             except ArtifactError as error:
-                self._note(str(error))
+                self._note(error)
 
-    def _note(self, problem: str) -> None:
-        if problem not in self.problems:
-            self.problems.append(problem)
+    def _note(self, error: Exception) -> None:
+        said: texts.Text | None = getattr(error, "said", None)
+        for problem in [str(error)] if said is None else said.lines(self.lang):
+            if problem not in self.problems:
+                self.problems.append(problem)

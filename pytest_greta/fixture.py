@@ -11,9 +11,13 @@ from pytest_greta import settings as settings_
 
 if TYPE_CHECKING:
     from pytest_greta.api import Run, WatchedRun
+    from pytest_greta.result import ProbeResult
 
 UNSEEN: pytest.StashKey[Callable[[], str]] = pytest.StashKey()
 """Of a test with probes: what to say of the first verdict that is no PASS and that the test never asked for, or ""."""
+
+REFUSED: pytest.StashKey[Callable[[ProbeResult], bool]] = pytest.StashKey()
+"""Of a test with probes: whether ``assert_aligned`` has refused the probe of this result."""
 
 
 class Greta:
@@ -24,6 +28,7 @@ class Greta:
         self._runs: list[WatchedRun] = []
         self._count = 0
         self._item.stash[UNSEEN] = self._unseen
+        self._item.stash[REFUSED] = lambda result: any(run.refused and run.result is result for run in self._runs)
 
     def probe(
         self,

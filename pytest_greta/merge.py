@@ -64,7 +64,7 @@ def read(folders: Iterable[Path], seen: Seen | None = None) -> Runs:
     for folder in folders:
         files = sorted(folder.rglob(RESULTS)) if folder.is_dir() else []
         if not files:
-            raise ArtifactError(" / ".join(text("runs.nothing", path=str(folder), file=RESULTS).lines("both")))
+            raise ArtifactError(text("runs.nothing", path=str(folder), file=RESULTS))
         for file in files:
             found, unread = read_results(file, seen)
             results += found

@@ -1,7 +1,7 @@
 """The options, each with its ini twin and environment variable: one table for the plugin and the ``greta`` command.
 
 A value is parsed only when it is needed: a project that merely has the plugin installed must not break on a stray
-environment variable. What a parser expected is said without words, so that it needs no translation.
+environment variable. A parser raises ``ValueError`` with what it expected, as a ``Text``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_greta.cases.model import MODES
+from pytest_greta.texts import text as said
 
 TRACE_LEVELS = ("off", "stats", "full")
 LANGS = ("both", "es", "en")
@@ -22,14 +23,14 @@ REQUIRABLE = ("model", "library", "device", "extra")
 def text(value: str) -> str:
     """Any text but none at all. Raises ``ValueError`` with what was expected, as every parser here."""
     if not value.strip():
-        raise ValueError("NAME, PATH")
+        raise ValueError(said("option.name"))
     return value
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in choices:
-            raise ValueError(", ".join(choices))
+            raise ValueError(said("schema.one_of", names=", ".join(choices)))
         return value
 
     return parse
@@ -41,13 +42,13 @@ def layers(value: str) -> str | tuple[int, ...]:
         return value
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise ValueError("all; 0,3,5")
+        raise ValueError(said("option.layers"))
     return tuple(sorted({int(part) for part in parts}))
 
 
 def seed(value: str) -> int:
     if not value.isdecimal() or int(value) >= 2**64:
-        raise ValueError("0 ... 2^64 - 1")
+        raise ValueError(said("option.seed"))
     return int(value)
 
 
@@ -57,14 +58,14 @@ def seconds(value: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number <= 1e9:
-        raise ValueError("> 0 s, <= 1e9 s")
+        raise ValueError(said("option.seconds"))
     return number
 
 
 def require(value: str) -> frozenset[str]:
     parts = {part.strip() for part in value.split(",")}
     if not parts <= {*REQUIRABLE, "all"}:
-        raise ValueError(",".join([*REQUIRABLE, "all"]))
+        raise ValueError(said("option.some_of", names=",".join([*REQUIRABLE, "all"])))
     return frozenset(REQUIRABLE) if "all" in parts else frozenset(parts)
 
 
@@ -74,14 +75,14 @@ def devices(value: str) -> str | tuple[int, ...]:
         return value
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
-        raise ValueError("none; auto; 0,1,3")
+        raise ValueError(said("option.devices"))
     return tuple(map(int, parts))
 
 
 def reports(value: str) -> tuple[str, ...]:
     parts = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
     if not set(parts) <= set(REPORTS):
-        raise ValueError(",".join(REPORTS))
+        raise ValueError(said("option.some_of", names=",".join(REPORTS)))
     return parts
 
 

@@ -165,6 +165,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         from pytest_greta.packed import as_text
 
         is_case = isinstance(item, nodes.GretaProbe)
+        if not is_case and not report.passed:
+            from pytest_greta.fixture import REFUSED
+
+            refused = item.stash[REFUSED]
+            results = [replace(r, outcome="failed") if refused(r) else r for r in results]
         if report.passed and not is_case:
             from pytest_greta.fixture import UNSEEN
 

@@ -72,7 +72,7 @@ class Session:
             return
         from pytest_greta.files import Files
 
-        self.files = self.files or Files(settings["artifacts"], settings.sources["artifacts"])
+        self.files = self.files or Files(settings["artifacts"], settings.sources["artifacts"], settings["lang"])
         for suite in suites:
             self.files.folder(suite)
 

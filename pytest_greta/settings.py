@@ -14,7 +14,7 @@ import pytest
 
 from pytest_greta import texts
 from pytest_greta.engine.names import based
-from pytest_greta.options import OPTIONS, Option
+from pytest_greta.options import LANGS, OPTIONS, Option
 
 if TYPE_CHECKING:
     from pytest_greta.artifacts import RunFolder
@@ -115,15 +115,23 @@ def is_worker(config: pytest.Config) -> bool:
 def _read(config: pytest.Config, environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    language = _language(config, environ)
     for option in OPTIONS:
         given = _given(config, environ, option)
         if given is None:
             values[option.name] = option.default
             continue
         raw, source = given
-        values[option.name] = raw if option.is_flag else _parse(option, raw, source)
+        values[option.name] = raw if option.is_flag else _parse(option, raw, source, language)
         sources[option.name] = source
     return Settings(values, sources)
+
+
+def _language(config: pytest.Config, environ: Mapping[str, str]) -> str:
+    """In which a wrong setting is said: the one asked for, where that itself is none, both."""
+    (option,) = (option for option in OPTIONS if option.name == "lang")
+    given = _given(config, environ, option)
+    return given[0] if given is not None and given[0] in LANGS else str(option.default)
 
 
 def _given(config: pytest.Config, environ: Mapping[str, str], option: Option) -> tuple[Any, str] | None:
@@ -153,14 +161,12 @@ def _based(folder: Path, option: Option, value: Any) -> Any:
     return str(folder / Path(value).expanduser())  # an absolute path stays as it is
 
 
-def _parse(option: Option, raw: str, source: str) -> Any:
+def _parse(option: Option, raw: str, source: str, lang: str) -> Any:
     try:
         return option.parse(raw.strip())
     except ValueError as error:
-        name = option.name.replace("_", " ")
-        raise pytest.UsageError(
-            texts.say("both", "bad_value", source=source, name=name, value=raw, expected=error)
-        ) from None
+        values = {"name": option.name.replace("_", " "), "value": raw, "expected": error.args[0]}
+        raise pytest.UsageError(texts.say(lang, "bad_value", source=source, **values)) from None
 
 
 def _show(value: Any) -> str:

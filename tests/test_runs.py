@@ -83,6 +83,19 @@ def test_so_is_one_that_was_killed_in_its_first_probe(tmp_path, capsys):
     assert "second:therundidnotend" in said
 
 
+def test_what_is_wrong_is_said_in_the_language_asked_for(tmp_path, capsys):
+    """Of a folder that is not there, and of a file in the way of the output."""
+    whole, file = run(tmp_path / "whole", [result("x")]), tmp_path / "file"
+    file.write_text("")
+    for words in (["compare", whole, str(tmp_path / "nope")], ["report", "--merge", whole, "--output", str(file)]):
+        said = {}
+        for lang in ("es", "en", "both"):
+            assert main([*words, "--lang", lang]) == 2
+            said[lang] = capsys.readouterr().err
+        assert said["es"] != said["en"]
+        assert said["both"] == said["es"] + said["en"]
+
+
 def test_a_folder_without_results_is_a_usage_error(tmp_path, capsys):
     assert main(["report", "--merge", str(tmp_path), "--output", str(tmp_path / "o")]) == 2
     assert "no results.jsonl" in capsys.readouterr().err

@@ -205,6 +205,6 @@ def _update(
     try:
         file.write(path, suite, after.values())
     except ArtifactError as error:
-        told.problems.append(texts.as_text(str(error)))
+        told.problems.append(error.said)
         return
     told.lines += changes(shown(config, path), entries, after)

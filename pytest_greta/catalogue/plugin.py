@@ -6,9 +6,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "or": ("{left} or {right}", "{left} o {right}"),
     "and": ("{left} and {right}", "{left} y {right}"),
     "bad_value": (
-        "{source}: unknown {name} {value!r}; expected one of: {expected}",
-        "{source}: {name} desconocido: {value!r}; se esperaba uno de: {expected}",
+        "{source}: unknown {name} {value!r}; expected {expected}",
+        "{source}: {name} desconocido: {value!r}; se esperaba {expected}",
     ),
+    "option.name": ("a name or a path", "un nombre o una ruta"),
+    "option.layers": ("all, or a list such as 0,3,5", "all, o una lista como 0,3,5"),
+    "option.devices": ("none, auto, or a list such as 0,1,3", "none, auto, o una lista como 0,1,3"),
+    "option.seed": ("a whole number from 0 to 2^64 - 1", "un número entero de 0 a 2^64 - 1"),
+    "option.seconds": ("seconds above 0, at most 1e9", "segundos: más de 0, como máximo 1e9"),
+    "option.some_of": ("one or more of {names}", "uno o más de {names}"),
     "unknown_mark": (
         "{where}: unknown mark {mark!r}; register it under 'markers' in the ini file, or use one of: {known}",
         "{where}: marca desconocida {mark!r}; regístrela en 'markers' del archivo ini, o use una de: {known}",
@@ -105,6 +111,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "or expect its .verdict",
         "la prueba pasó sin mirar este veredicto; llame a .assert_aligned() en lo que devuelve greta.probe(), "
         "o espere su .verdict",
+    ),
+    "fixture.wants_pass": (
+        "assert_aligned() wants a PASS; in as_designed bytes may differ: use mode='kv_aligned', or look at .verdict",
+        "assert_aligned() pide un PASS; en as_designed puede haber drift: use mode='kv_aligned', o mire .verdict",
     ),
     "written": ("written to {path}", "escrito en {path}"),
 }

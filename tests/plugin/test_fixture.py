@@ -61,6 +61,22 @@ def test_assert_aligned_says_all(project: Project) -> None:
     result.stdout.fnmatch_lines(["*probes: 1 (0 passed, 1 failed*"])
 
 
+@pytest.mark.parametrize(("mark", "outcome"), [("", "failed"), ("@pytest.mark.xfail\n", "xfailed")])
+def test_drift_that_assert_aligned_refuses_is_a_failure_that_says_why(
+    project: Project, mark: str, outcome: str
+) -> None:
+    body = f"{mark}def test_one(greta):\n    greta.probe('synthetic', 'Hi', mode='as_designed').assert_aligned()"
+    project.pytester.makeconftest("")  # the real probe
+    project.pytester.makepyfile(test_mine=f"import pytest\n{body}")
+    result = project.run_apart("test_mine.py", "--greta-artifacts", "out")
+    result.assert_outcomes(**{outcome: 1})
+    (row,) = project.written(project.path / "out").values()
+    assert (row["outcome"], row["verdict"]["scenario"]) == (outcome, "ATTENTION_COMPUTATION_MISMATCH")
+    if not mark:
+        result.stdout.fnmatch_lines(["*pide un PASS*mode='kv_aligned'*", "*wants a PASS*mode='kv_aligned'*"])
+        result.stdout.fnmatch_lines(["*probes: 1 (0 passed, 1 failed*"])
+
+
 def test_a_mismatch_that_the_test_looks_for_is_no_failure(project: Project) -> None:
     body = "def test_one(greta):\n    assert greta.probe('synthetic', 'bad').verdict.status == 'KV_MISMATCH'"
     result = run(project, body)

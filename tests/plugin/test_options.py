@@ -85,32 +85,48 @@ def test_mode(project: Project, monkeypatch: pytest.MonkeyPatch, where: str) -> 
 
 
 WRONG = [
-    ("mode", "aligned", "as_designed, kv_aligned"),
-    ("layers", "1;2", "all; 0,3,5"),
-    ("layers", "-1", "all; 0,3,5"),
-    ("seed", "one", "0 ... 2^64 - 1"),
-    ("trace", "all", "off, stats, full"),
-    ("canary", "yes", "auto, on, off"),
-    ("lang", "fr", "both, es, en"),
-    ("require", "models", "model,library,device,extra,all"),
-    ("timeout", "0", "> 0 s, <= 1e9 s"),
-    ("timeout", "nan", "> 0 s, <= 1e9 s"),
-    ("timeout", "1000000001", "> 0 s, <= 1e9 s"),
-    ("backend", " ", "NAME, PATH"),
+    ("mode", "aligned", "one of as_designed, kv_aligned", "uno de as_designed, kv_aligned"),
+    ("layers", "1;2", "all, or a list such as 0,3,5", "all, o una lista como 0,3,5"),
+    ("layers", "-1", "all, or a list such as 0,3,5", "all, o una lista como 0,3,5"),
+    ("devices", "x", "none, auto, or a list such as 0,1,3", "none, auto, o una lista como 0,1,3"),
+    ("seed", "one", "a whole number from 0 to 2^64 - 1", "un número entero de 0 a 2^64 - 1"),
+    ("trace", "all", "one of off, stats, full", "uno de off, stats, full"),
+    ("canary", "yes", "one of auto, on, off", "uno de auto, on, off"),
+    ("lang", "fr", "one of both, es, en", "uno de both, es, en"),
+    ("require", "models", "one or more of model,library,device,extra,all", "uno o más de model,library,device,*"),
+    ("timeout", "0", "seconds above 0, at most 1e9", "segundos: más de 0, como máximo 1e9"),
+    ("timeout", "nan", "seconds above 0, at most 1e9", "segundos: más de 0, como máximo 1e9"),
+    ("timeout", "1000000001", "seconds above 0, at most 1e9", "segundos: más de 0, como máximo 1e9"),
+    ("backend", " ", "a name or a path", "un nombre o una ruta"),
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "expected"), WRONG)
-def test_a_wrong_value_is_a_usage_error(project: Project, name: str, value: str, expected: str) -> None:
+@pytest.mark.parametrize(("name", "value", "expected", "esperado"), WRONG)
+def test_a_wrong_value_is_a_usage_error(project: Project, name: str, value: str, expected: str, esperado: str) -> None:
     result = project.cases(case("ok_1")).run(f"--greta-{name}={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
-            f"ERROR: --greta-{name}: {name} desconocido: '{value}'; se esperaba uno de: {expected}",
-            f"--greta-{name}: unknown {name} '{value}'; expected one of: {expected}",
+            f"ERROR: --greta-{name}: {name} desconocido: '{value}'; se esperaba {esperado}",
+            f"--greta-{name}: unknown {name} '{value}'; expected {expected}",
         ]
     )
     result.stderr.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(
+    ("lang", "said", "unsaid"), [("en", "unknown", "desconocido"), ("es", "desconocido", "unknown")]
+)
+@pytest.mark.parametrize("where", ["option", "ini"])
+def test_a_wrong_value_is_said_in_the_language_asked_for(
+    project: Project, where: str, lang: str, said: str, unsaid: str
+) -> None:
+    args = [f"--greta-lang={lang}"] if where == "option" else []
+    if where == "ini":
+        project.ini(f"greta_lang = {lang}")
+    shown = project.cases(case("ok_1")).run("--greta-timeout=0", *args).stderr.str()
+    assert said in shown
+    assert unsaid not in shown
 
 
 @pytest.mark.parametrize(("variable", "value"), [("GRETA_B3_66_MODE", "v1"), ("GRETA_TRACE_B3_66", "yes")])
@@ -128,14 +144,14 @@ def test_a_wrong_environment_only_matters_where_cases_are(
 def test_an_unknown_mode_names_both_in_both_languages(project: Project) -> None:
     result = project.cases(case("ok_1")).run("--greta-mode=x")
     result.stderr.fnmatch_lines(
-        ["*esperaba uno de: as_designed, kv_aligned", "*expected one of: as_designed, kv_aligned"]
+        ["*esperaba uno de as_designed, kv_aligned", "*expected one of as_designed, kv_aligned"]
     )
 
 
 def test_a_value_of_a_later_part_does_not_exist(project: Project) -> None:
     result = project.cases(case("ok_1")).run("--greta-report=html", "--greta-lang=en")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*unknown report 'html'; expected one of: github,gitlab*"])
+    result.stderr.fnmatch_lines(["*unknown report 'html'; expected one or more of github,gitlab*"])
 
 
 @pytest.mark.parametrize("option", [o.flag for o in OPTIONS if not o.is_flag])
