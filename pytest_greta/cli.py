@@ -43,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     cli_remote.add_parser(subparsers)
     cli_report.add_parser(subparsers)
     cli_selftest.add_parser(subparsers)
-    schema = subparsers.add_parser("schema", help="print the JSON Schema of case files")
+    schema = subparsers.add_parser(
+        "schema", help="print the JSON Schema of case files / imprimir el JSON Schema de los archivos de casos"
+    )
     schema.set_defaults(func=_schema)
     return parser
 
@@ -53,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes, and no traceback
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:  # said with the usage of the subcommand
+        (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        commands.choices[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         code: int = args.func(args)
         sys.stdout.flush()

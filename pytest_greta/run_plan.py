@@ -7,17 +7,18 @@ from dataclasses import replace
 
 from pytest_greta import environment
 from pytest_greta.backends.base import PHASES, Phase, Schedule, Unsupported
-from pytest_greta.cases.model import CaseError, Probe, Prompt, Where
+from pytest_greta.cases.model import CaseError, OptionError, Probe, Prompt, Where
 from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.run import Library, RunPlan
 from pytest_greta.engine.spec import ModelSource
 from pytest_greta.engine.ways import Reuse, Ways
 from pytest_greta.settings import RunSettings
-from pytest_greta.texts import text
+from pytest_greta.texts import join, text
 
 
 def run_plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPlan:
-    """The runs that the probe asks for. Raises ``CaseError`` where it asks for what the model does not have."""
+    """The runs that the probe asks for. Raises ``CaseError`` where it asks for what the model does not have,
+    ``OptionError`` where an option does."""
     wanted, where = probe.settings, probe.case.where
     tokens, steps = _tokens(probe.case.prompt, source, int(wanted["seed"])), int(wanted["steps"])
     config = source.config
@@ -38,8 +39,11 @@ def run_plan(probe: Probe, source: ModelSource, settings: RunSettings) -> RunPla
     if inject is not None and inject.layer is not None and not 0 <= inject.layer < config.n_layers:
         outside.append(inject.layer)
     if outside:
-        last = config.n_layers - 1
-        raise CaseError(where, text("probe.layer", layer=outside[0], model=source.name, last=last))
+        said = text("probe.layer", layer=outside[0], model=source.name, last=config.n_layers - 1)
+        stated = (probe.case.settings.get("layers", "all"), *probe.case.matrix.get("layers", ()))
+        if outside[0] in (layers or ()) and wanted["layers"] not in stated:
+            raise OptionError(join(": ", "--greta-layers", said))
+        raise CaseError(where, said)
     if inject is not None and inject.layer is not None and layers is not None and inject.layer not in layers:
         raise CaseError(where, text("probe.unseen", layer=inject.layer, layers=", ".join(map(str, layers))))
     if inject is not None and inject.head is not None and not 0 <= inject.head < config.n_heads:

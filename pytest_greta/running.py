@@ -15,7 +15,7 @@ import pytest
 from pytest_greta import dying, exit_guard, session, texts, worker
 from pytest_greta import settings as settings_
 from pytest_greta.baseline import gate
-from pytest_greta.cases.model import CaseError
+from pytest_greta.cases.model import CaseError, OptionError
 from pytest_greta.located import reproduce, where_of
 from pytest_greta.settings import API_SUITE, RunSettings
 from pytest_greta.user_backends import user_backends
@@ -139,7 +139,7 @@ def guarded(
         key = "unsupported" if error.message == error.feature else "unsupported_why"
         said = texts.text(key, feature=error.feature, message=error.message_text)
         return Unfinished(unfinished.not_run(probe, settings, "feature", said, texts.as_text("")))
-    except (CaseError, ModelError, BackendError) as error:
+    except (CaseError, OptionError, ModelError, BackendError) as error:
         return Unfinished(unfinished.inconclusive(probe, settings, error.said))
     except OUTCOMES as error:
         return Unfinished(unfinished.from_outcome(probe, settings, error), traceback.format_exc())

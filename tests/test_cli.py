@@ -66,6 +66,27 @@ def test_info_of_the_synthetic_model(capsys):
     assert "layers / capas" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("lang", "said", "unsaid"), [("en", "built in", "incluido"), ("es", "incluido", "built in")])
+def test_models_in_one_language(own_cache, capsys, lang, said, unsaid):
+    assert cli.main(["model", "list", "--lang", lang]) == 0
+    assert cli.main(["model", "info", "synthetic", "--lang", lang]) == 0
+    assert cli.main(["model", "info", "nosuch", "--lang", lang]) == 2
+    out, err = capsys.readouterr()
+    assert said in out
+    assert unsaid not in out
+    assert " / " not in out
+    assert len(err.splitlines()) == 1
+
+
+def test_a_stray_word_is_said_with_the_usage_of_its_subcommand(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["faults", "kvlen"])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: greta faults ")
+    assert "greta faults: error: unrecognized arguments: kvlen" in said
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRETA_CACHE", str(tmp_path / "cache"))

@@ -27,6 +27,10 @@ class Where:
         return f"{self.path}:{self.line}:{self.column}"
 
 
+class OptionError(SaidError):
+    """An option asks for what the model of a case does not have."""
+
+
 class CaseError(SaidError):
     """A case file is wrong. The text is complete: place, key, what was expected, the nearest valid name.
 

@@ -133,12 +133,30 @@ def _explained(error: Any, root: Node, path: Path) -> Iterator[Problem]:
         valid = list(error.schema["properties"])
         for key in value:
             if key not in valid:
-                yield node.key_where(path, key), join(": ", label([*steps, key], root), _unknown(key, valid))
+                moved = steps == ["defaults"] and key in _case_keys()
+                said = text("schema.of_a_case") if moved else _unknown(key, valid)
+                yield node.key_where(path, key), join(": ", label([*steps, key], root), said)
         return
+    defaults = root.get("defaults")
+    if rule == "oneOf" and not _given(limit, value) and defaults is not None and _given(limit, defaults.plain()):
+        return  # said already, where it stands
     if "x-expected" in error.schema:  # where the rule alone says too little
         yield node.where(path), join(": ", name, _wanted(text(error.schema["x-expected"]), value))
         return
     yield node.where(path), join(": ", name, _expected(rule, limit, value))
+
+
+@cache
+def _case_keys() -> frozenset[str]:
+    import json
+
+    return frozenset(json.loads(schema_text())["definitions"]["case"]["properties"])
+
+
+def _given(branches: Any, value: Any) -> list[str]:
+    """Which of the keys of which one is to be there are there."""
+    choices = [branch["required"][0] for branch in branches]
+    return [key for key in choices if isinstance(value, dict) and key in value]
 
 
 def _unknown(key: str, valid: Sequence[str]) -> Text:
@@ -165,7 +183,7 @@ def _expected(rule: str, limit: Any, value: Any) -> Text:  # noqa: PLR0911
         return text("schema.missing_phase", keys=one_of(missing))
     if rule == "oneOf":
         choices = [branch["required"][0] for branch in limit]
-        given = [key for key in choices if key in value]
+        given = _given(limit, value)
         found = chain("and", given) if given else text("schema.none")
         return text("schema.key_among", names=one_of(choices), given=found)
     if rule in ("minimum", "exclusiveMinimum", "maximum"):

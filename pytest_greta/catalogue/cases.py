@@ -104,6 +104,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "schema.quote": ("; quote it", "; póngalo entre comillas"),
     "schema.unquote": ("; remove the quotes", "; quite las comillas"),
     "schema.unknown_key": ("unknown key{near}", "clave desconocida{near}"),
+    "schema.of_a_case": (
+        "belongs to a case, not to defaults; give it in each case",
+        "es de un caso, no de defaults; póngala en cada caso",
+    ),
     "schema.unknown_key_of": (
         "unknown key; expected one of {names}",
         "clave desconocida; se esperaba una de {names}",

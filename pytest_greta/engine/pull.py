@@ -7,6 +7,7 @@ do it, so that index, proxy and certificates are those that the user has set up 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.util
 import os
@@ -19,7 +20,7 @@ import zlib
 from pathlib import Path
 
 from pytest_greta.engine.store import KnownModel, ModelError, cache_dir, known_models, model_path, sha256_of
-from pytest_greta.texts import Text, as_text, text
+from pytest_greta.texts import Text, as_text, join, text
 
 _CHUNK = 1 << 20
 
@@ -151,5 +152,8 @@ def known(name: str) -> KnownModel:
     """The known model of that name. Raises ``ModelError`` (unknown) with those there are."""
     models = known_models()
     if name not in models:
-        raise ModelError("unknown", text("model.unknown", name=name), text("mend.one_of", names=", ".join(models)))
+        near = difflib.get_close_matches(name, models, 1, 0.5)
+        hint = [text("mend.near", name=near[0])] if near else []
+        mend = join(" ", *hint, text("mend.one_of", names=", ".join(models)))
+        raise ModelError("unknown", text("model.unknown", name=name), mend)
     return models[name]

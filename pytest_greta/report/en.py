@@ -116,6 +116,7 @@ CATALOGUE: dict[str, str] = {
     ),
     "summary.not_run": "not run: {count}, {reason}",
     "summary.mend": "to run them: {command}",
+    "summary.inconclusive_alike": "inconclusive, {count} probes: {reason}",
     "summary.inconclusive": "inconclusive: {case} {mode}: {reason}",
     "summary.more_failures": "{count} more failures; see the step summary",
     "summary.cut": "{count} more rows did not fit; all are in the artifacts.",

@@ -120,6 +120,7 @@ CATALOGUE: dict[str, str] = {
     ),
     "summary.not_run": "no ejecutado: {count}, {reason}",
     "summary.mend": "para ejecutarlos: {command}",
+    "summary.inconclusive_alike": "no concluyentes, {count} sondas: {reason}",
     "summary.inconclusive": "no concluyente: {case} {mode}: {reason}",
     "summary.more_failures": "{count} fallos más; véase el resumen del paso",
     "summary.cut": "No cupieron otras {count} filas; están todas en los artefactos.",

@@ -46,9 +46,9 @@ def summary(results: Sequence[ProbeResult], *, lang: Lang, width: int = 80, styl
         add("summary.folded", count=len(folded), **values)
     _notes(results, add)
     lines += _reruns(shown, lang, width)
-    for result in shown:
-        if result.verdict is not None and result.verdict.status == INCONCLUSIVE:
-            lines += _inconclusive(result, lang, width)
+    for alike in _open(judged):
+        if any(alike[0] is result for result in shown):
+            lines += _inconclusive(alike, lang, width)
     lines += _indicators(results, lang, width, style)
     test = over_run(results)
     add(f"hypothesis.{test.state}", judged=test.judged, rejecting=len(test.rejecting))
@@ -179,17 +179,30 @@ def _reruns(results: Sequence[ProbeResult], lang: Lang, width: int) -> list[str]
     return lines
 
 
-def _inconclusive(result: ProbeResult, lang: Lang, width: int) -> list[str]:
+def _open(results: Sequence[ProbeResult]) -> list[list[ProbeResult]]:
+    """The inconclusive ones, those of one reason together."""
+    groups: dict[tuple[str, ...], list[ProbeResult]] = {}
+    for result in results:
+        if result.verdict is not None and result.verdict.status == INCONCLUSIVE:
+            groups.setdefault(tuple(reasons(result.verdict, "en")), []).append(result)
+    return list(groups.values())
+
+
+def _inconclusive(alike: Sequence[ProbeResult], lang: Lang, width: int) -> list[str]:
+    """Why, once for all ``alike``."""
+    result, *others = alike
     assert result.verdict is not None
     case, mode = shorten(result.case, 40), shorten(pick.mode_text(result), 40)
     lines = []
     said = {language: short_sums("; ".join(reasons(result.verdict, language)) or "?") for language in languages(lang)}
     if len(set(said.values())) < len(said):  # words of a library, an exception: the same in both, so said once
         label = say("word.inconclusive", lang)
-        return wrap(f"{label}: {case} {mode}: {shorten(said['en'], 400)}", width, "", "  ")
+        named = f"{label}: {len(alike)}" if others else f"{label}: {case} {mode}"
+        return wrap(f"{named}: {shorten(said['en'], 400)}", width, "", "  ")
     for language, words in said.items():
         values = {"case": case, "mode": mode, "reason": shorten(words, 400)}
-        lines += wrap(translate("summary.inconclusive", language, **values), width, "", "  ")
+        key = "summary.inconclusive_alike" if others else "summary.inconclusive"
+        lines += wrap(translate(key, language, count=len(alike), **values), width, "", "  ")
     return lines
 
 

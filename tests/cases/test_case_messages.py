@@ -192,7 +192,14 @@ WHOLE = {
     "empty suite": ("suite: ''\ncases: [{id: a, prompt: x}]\n", "1:8: key suite: is empty"),
     "suite in brackets": ("suite: s[1]\ncases: [{id: a, prompt: x}]\n", "1:8: key suite: 's[1]' holds [, which pytest"),
     "unknown top key": ("suit: s\ncases: [{id: a, prompt: x}]\n", "1:1: key suit: unknown key; did you mean suite?"),
-    "default id": ("suite: s\ndefaults: {id: a}\ncases: [{id: a, prompt: x}]\n", "2:12: key defaults.id: unknown key"),
+    "default id": (
+        "suite: s\ndefaults: {id: a}\ncases: [{id: a, prompt: x}]\n",
+        "2:12: key defaults.id: belongs to a case, not to defaults; give it in each case",
+    ),
+    "default prompt": (
+        "suite: s\ndefaults: {random_tokens: 12}\ncases: [{id: a}, {id: b}]\n",
+        "2:12: key defaults.random_tokens: belongs to a case, not to defaults; give it in each case",
+    ),
     "default dtype": (
         "suite: s\ndefaults: {dtype: f31}\ncases: [{id: a, prompt: x}]\n",
         "2:19: key defaults.dtype: exp",

@@ -161,6 +161,22 @@ def test_a_failing_example_is_seen(shell):
     assert "unreachable" not in done.stdout
 
 
+FIGURES = re.compile(r"rho|dlogit|margin|stored|reference|error|bound|hashes|decode {2,}|gain|lse {2,}|compared|/ ")
+"""Of the failure in the README: what another processor may give otherwise in its last digits, or in its kernel."""
+
+
+@pytest.mark.model
+def test_the_failure_of_the_readme_is_what_its_case_gives(shell):
+    page = ROOT / "README.md"
+    (printed,) = [b.text for b in blocks(page) if "failure" in b.words]
+    case = next(b.text for b in blocks(page) if b.attributes.get("file") == "demo.greta.yaml")
+    done = shell("pytest demo.greta.yaml --greta-lang=en", {"demo.greta.yaml": case})
+    assert done.returncode == 1
+    lines = [line for line in printed.splitlines() if not FIGURES.search(line)]
+    assert len(lines) > 20
+    assert [line for line in lines if line not in done.stdout.splitlines()] == []
+
+
 @pytest.mark.parametrize("block", params([b for b in all_blocks("sh") if "check" in b.words]))
 def test_checked_only(block):
     """Scripts that install: bash can read them, and what they name is there."""

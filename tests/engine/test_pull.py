@@ -221,6 +221,10 @@ def test_downloader_that_cannot_be_started(no_pip: Path) -> None:
 def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert greta("pull", "smolm") == 2
     assert "expected one of: fake-1m" in capsys.readouterr().err
+    assert greta("pull", "fake-m") == 2
+    said = capsys.readouterr().err
+    assert "did you mean fake-1m? expected one of: fake-1m" in said
+    assert "¿quiso decir fake-1m? se esperaba uno de: fake-1m" in said
 
 
 def test_list(tmp_path: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

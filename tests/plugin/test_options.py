@@ -129,6 +129,27 @@ def test_a_wrong_value_is_said_in_the_language_asked_for(
     assert unsaid not in shown
 
 
+def test_layers_that_the_model_has_not_are_the_option_s_fault_and_said_once(project: Project) -> None:
+    project.pytester.makeconftest("")  # the real probe
+    project.cases(case("a"), case("b"))
+    result = project.run_apart("--greta-layers=0,99", "--tb=no")
+    result.assert_outcomes(failed=2)
+    shown = result.stdout.str()
+    result.stdout.fnmatch_lines(["no concluyentes, 2 sondas: --greta-layers: capa 99: el modelo *"])
+    result.stdout.fnmatch_lines(["inconclusive, 2 probes: --greta-layers: layer 99: model *"])
+    assert "yaml:3: " not in shown.partition("short test summary")[0]
+    project.cases(case("a", "layers: [0, 99]"))
+    result = project.run_apart("--tb=no")
+    result.stdout.fnmatch_lines(["inconclusive: a kv_aligned: a.greta.yaml:3: layer 99: model *"])
+
+
+def test_no_hint_for_a_run_that_is_refused(project: Project) -> None:
+    result = project.cases(case("ok_1")).run("--greta-library=nowhere.so")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*nowhere.so does not exist*"])
+    result.stdout.no_fnmatch_line("*would end this run*")
+
+
 @pytest.mark.parametrize(("variable", "value"), [("GRETA_B3_66_MODE", "v1"), ("GRETA_TRACE_B3_66", "yes")])
 def test_a_wrong_environment_only_matters_where_cases_are(
     project: Project, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
