@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def _new(args: argparse.Namespace) -> int:
     except SkeletonError as error:
         return _usage(error.said, args.lang)
     print(texts.say(args.lang, "new.written", path=args.folder, files=", ".join(files)))
-    folder = str(args.folder)
-    commands = f"make -C {folder} && greta backend check {folder}/libmine.so && pytest {folder}"
+    folder, library = (shlex.quote(str(path)) for path in (args.folder, args.folder / "libmine.so"))
+    commands = f"make -C {folder} && greta backend check {library} && pytest {folder}"
     print(texts.say(args.lang, "new.next", commands=commands))
     return OK
 

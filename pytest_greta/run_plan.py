@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pytest_greta import environment
 from pytest_greta.backends.base import PHASES, Phase, Schedule, Unsupported
+from pytest_greta.backends.function import FunctionBackend
 from pytest_greta.cases.model import CaseError, OptionError, Probe, Prompt, Where
 from pytest_greta.dtypes import stored_name
 from pytest_greta.engine.run import Library, RunPlan
@@ -125,13 +126,18 @@ def require_features(plan: RunPlan, libraries: Mapping[Phase, Library]) -> None:
     """Raises ``Unsupported`` for what a library does not declare: the case is "not run", before anything is run."""
     for library in set(libraries.values()):
         said = library.description
-        for value, have, name in (
-            (plan.act_dtype, said.act_dtypes, "dtype"),
-            (plan.kv_dtype, said.kv_dtypes, "kv_dtype"),
+        for value, have, name, key, argument in (
+            (plan.act_dtype, said.act_dtypes, "dtype", "act_dtypes", "dtypes"),
+            (plan.kv_dtype, said.kv_dtypes, "kv_dtype", "kv_dtypes", "kv_dtypes"),
         ):
             if value not in have:
-                what = text("backend.declares", library=said.name, name=name, names=", ".join(have))
-                raise Unsupported(f"{name} {value}", what)
+                names = {"name": name, "names": ", ".join(have)}
+                of_function = isinstance(library.backend, FunctionBackend)
+                said_by = text("function.declares" if of_function else "backend.declares", library=said.name, **names)
+                mend = text(
+                    "backend.declares_mend", wanted=value, where=f"{argument}=" if of_function else key, **names
+                )
+                raise Unsupported(f"{name} {value}", said_by, mend if have else "")
         for phase in PHASES:
             wanted = plan.schedule.get(phase, Schedule()).p_dtype
             if libraries[phase] is library and wanted and wanted not in said.p_dtypes:

@@ -138,7 +138,7 @@ def guarded(
     except Unsupported as error:
         key = "unsupported" if error.message == error.feature else "unsupported_why"
         said = texts.text(key, feature=error.feature, message=error.message_text)
-        return Unfinished(unfinished.not_run(probe, settings, "feature", said, texts.as_text("")))
+        return Unfinished(unfinished.not_run(probe, settings, "feature", said, error.mend_text))
     except (CaseError, OptionError, ModelError, BackendError) as error:
         return Unfinished(unfinished.inconclusive(probe, settings, error.said))
     except OUTCOMES as error:

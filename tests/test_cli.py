@@ -25,6 +25,12 @@ def test_version():
     assert done.stdout.startswith("pytest-greta ")
 
 
+def test_python_m_is_the_command():
+    command = [sys.executable, "-m", "pytest_greta", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, greta("--version").stdout)
+
+
 def test_an_ascii_terminal_gets_escapes():
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
     done = greta("model", "list", env=env)

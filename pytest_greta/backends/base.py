@@ -33,11 +33,15 @@ class BackendError(SaidError):
 
 
 class Unsupported(BackendError):
-    """A right request for something this library does not have: the case is "not run", not failed."""
+    """A right request for something this library does not have: the case is "not run", not failed.
 
-    def __init__(self, feature: str, message: str | Text = "") -> None:
+    ``mend``: the step after which it would be run, as ``BackendMissing`` has it; "" where there is none.
+    """
+
+    def __init__(self, feature: str, message: str | Text = "", mend: str | Text = "") -> None:
         super().__init__("GRETA_UNSUPPORTED", message or feature)
         self.feature = feature
+        self.mend_text = as_text(mend)
 
 
 class BackendMissing(MendableError):

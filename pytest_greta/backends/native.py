@@ -12,7 +12,7 @@ from typing import Any
 
 from pytest_greta.backends.base import BackendError, BackendMissing, Description, SessionConfig, Unsupported
 from pytest_greta.backends.forks import called
-from pytest_greta.backends.native_config import greta_config
+from pytest_greta.backends.native_config import asked_features, greta_config
 from pytest_greta.backends.native_description import OPTIONAL, description
 from pytest_greta.backends.native_library import Library
 from pytest_greta.backends.native_session import NativeSession
@@ -127,10 +127,23 @@ class NativeBackend:
         except OverflowError as error:
             raise ValueError(f"a number of the configuration does not fit the ABI: {error}") from error
         handle = ffi.new("greta_session **")
-        self._library.check(self._library.call("greta_open", c_config, handle))
+        try:
+            self._library.check(self._library.call("greta_open", c_config, handle))
+        except Unsupported as error:
+            raise self._explained(error, config) from None
         if handle[0] == ffi.NULL:
             raise BackendError("GRETA_INTERNAL", text("native.no_session", path=self.path))
         return handle[0]
+
+    def _explained(self, error: Unsupported, config: SessionConfig) -> Unsupported:
+        """The same with what was asked for and is not declared, which a library may have left unsaid."""
+        said = self.describe()
+        if lacks := ", ".join(sorted(asked_features(config) - said.features)):
+            have = ", ".join(sorted(said.features)) or "-"
+            message = text("native.undeclared", path=self.path, asked=lacks, features=have)
+            given = (error.feature, error.message_text) if error.feature != "?" else (lacks, message)
+            return Unsupported(*given, text("native.undeclared_mend", asked=lacks))
+        return error
 
     def set_fault(
         self, kind: str, phase: int = -1, layer: int = -1, head: int = -1, position: int = -1, magnitude: float = 0.0

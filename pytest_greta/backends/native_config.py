@@ -39,6 +39,21 @@ def greta_config(ffi: Any, config: SessionConfig, keep: list[Any]) -> Any:
     return c
 
 
+def asked_features(config: SessionConfig) -> frozenset[str]:
+    """The features that a library needs for this session, as ``greta_describe`` names them. RoPE's are not among them:
+    where the library does not turn q and k the harness does."""
+    asked = {
+        "gqa": config.n_heads != config.n_kv_heads,
+        "schedule": any(schedule != Schedule() for schedule in config.schedule.values()),
+        "window": any(layer.window for layer in config.layers),
+        "softcap": any(layer.softcap for layer in config.layers),
+        "kv_scale": any(layer.k_scale or layer.v_scale for layer in config.layers),
+        "sinks": any(layer.sinks for layer in config.layers),
+        "alibi": any(layer.alibi for layer in config.layers),
+    }
+    return frozenset(name for name, wanted in asked.items() if wanted)
+
+
 def _dtype(name: str, where: str) -> DType:
     if name not in DTYPES:
         raise ValueError(f"{where} is {name!r}, expected one of {', '.join(DTYPES)}")

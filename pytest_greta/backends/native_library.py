@@ -55,7 +55,9 @@ class Library:
             message = "" if words == self.ffi.NULL else self.ffi.string(words).decode(errors="replace")
         if name == "GRETA_UNSUPPORTED":
             feature = re.match(r"([a-z0-9_]+): ", message)
-            raise Unsupported(feature.group(1) if feature else message or "unknown", message)
+            if not message:
+                raise Unsupported("?", text("native.no_why", path=self.path), text("native.no_why_mend"))
+            raise Unsupported(feature.group(1) if feature else message, message)
         if name == "GRETA_NO_DEVICE":
             said = join(": ", name, message or text("native.no_reason"))
             raise BackendMissing("device", said, text("native.no_device_mend"))

@@ -39,6 +39,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "library {library} declares {name} {names}",
         "la biblioteca {library} declara {name} {names}",
     ),
+    "backend.declares_mend": (
+        "give {name} one of: {names}; or implement {wanted} and declare it in {where}",
+        "dé a {name} uno de: {names}; o implemente {wanted} y declárelo en {where}",
+    ),
     "backend.no_feature": (
         "library {library} does not declare {feature}",
         "la biblioteca {library} no declara {feature}",
@@ -82,6 +86,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "function.kv_dtype": (
         "attention function {name} takes a cache in the activation's type, here {dtype}",
         "la función de atención {name} toma una caché en el tipo de las activaciones, aquí {dtype}",
+    ),
+    "function.declares": (
+        "attention function {library} declares {name} {names}",
+        "la función de atención {library} declara {name} {names}",
     ),
     "function.unserved": (
         "attention function {name} has no parameter {parameters}",
@@ -194,6 +202,24 @@ TEXTS: dict[str, tuple[str, str]] = {
     "native.beyond": (
         "{name} of {path} wrote beyond {output}, into memory that is not its own; greta backend check shows how far",
         "{name} de {path} escribió fuera de {output}, en memoria ajena; greta backend check muestra hasta dónde",
+    ),
+    "native.no_why": (
+        "{path} returned GRETA_UNSUPPORTED and gives no reason",
+        "{path} devolvió GRETA_UNSUPPORTED y no da un motivo",
+    ),
+    "native.no_why_mend": (
+        "export greta_last_error, which says what is missing",
+        "exporte greta_last_error, que dice lo que falta",
+    ),
+    "native.undeclared": (
+        "{path} returned GRETA_UNSUPPORTED from greta_open and gives no reason; the case asks for {asked}, which its "
+        "features ({features}) do not declare",
+        "{path} devolvió GRETA_UNSUPPORTED en greta_open y no da un motivo; el caso pide {asked}, que sus features "
+        "({features}) no declaran",
+    ),
+    "native.undeclared_mend": (
+        "use another model, or implement {asked} and declare it",
+        "use otro modelo, o implemente {asked} y declárelo",
     ),
     "native.no_reason": ("the library gives no reason", "la biblioteca no da un motivo"),
     "native.no_device_mend": (

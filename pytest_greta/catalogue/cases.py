@@ -152,12 +152,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "empieza o termina con un espacio o con dos puntos",
     ),
     "case.twice": (
-        "two cases {id} in suite {suite}, the first on line {line}",
-        "dos casos {id} en la suite {suite}, el primero en la línea {line}",
+        "two cases {id} in suite {suite}, the first on line {line}; give one another id",
+        "dos casos {id} en la suite {suite}, el primero en la línea {line}; dé otro id a uno",
     ),
     "case.twice_in_suite": (
-        "two cases {id} in suite {suite}, the first at {where}",
-        "dos casos {id} en la suite {suite}, el primero en {where}",
+        "two cases {id} in suite {suite}, the first at {where}; give one file another suite name or id",
+        "dos casos {id} en la suite {suite}, el primero en {where}; dé otra suite u otro id a un archivo",
     ),
     "case.in_matrix": ("also under matrix; keep one", "también está en matrix; deje una sola"),
     "case.few_tokens": (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from pytest_greta.texts import SaidError, text
 
-FILES = ("mine.c", "Makefile", "mine.greta.yaml")
+CASES = "mine.greta.yaml"
+FILES = ("mine.c", "Makefile", CASES)
 HEADER = "greta_attn.h"
 
 
@@ -24,12 +27,19 @@ def header() -> Path:
     return Path(__file__).parents[2] / "native" / "include" / HEADER
 
 
+def _suite(folder: Path) -> str:
+    """Named after the folder, so that the cases of two libraries are two suites; quoted, as one may be called null."""
+    name = re.sub(r"[^\w .-]+", "-", folder.resolve().name).strip(" -")[:200]
+    return json.dumps(name or "mine", ensure_ascii=False)
+
+
 def write(folder: Path) -> tuple[str, ...]:
     """Writes the files into ``folder``, which must not exist yet. Their names."""
     here = Path(__file__).parent
     sources = [*(here / name for name in FILES), header()]
     try:
         contents = {source.name: source.read_bytes() for source in sources}
+        contents[CASES] = contents[CASES].replace(b"suite: mine", f"suite: {_suite(folder)}".encode())
         folder.mkdir(parents=True)
         for name, content in contents.items():
             with (folder / name).open("xb") as file:

@@ -27,21 +27,34 @@ const char *greta_describe(void) {
          " \"kernels\": {\"prefill\": \"mine_attend\", \"decode\": \"mine_attend\"}, \"one_kernel\": true}";
 }
 
+static _Thread_local const char *error = "";
+
+const char *greta_last_error(void) { return error; }
+
+static greta_status lacks(const char *feature) {
+  error = feature;
+  return GRETA_UNSUPPORTED;
+}
+
 greta_status greta_open(const greta_config *c, greta_session **session) {
+  error = "an argument is not as greta_attn.h has it";
   if (c == NULL || session == NULL || c->struct_size < sizeof *c || c->abi != GRETA_ABI_VERSION || c->layers == NULL)
     return GRETA_INVALID_ARGUMENT;
   if (c->n_layers < 1 || c->n_heads < 1 || c->n_kv_heads < 1 || c->n_heads % c->n_kv_heads != 0 ||
       c->head_dim_qk < 1 || c->head_dim_v < 1 || c->max_seqs < 1 || c->max_len < 1 || !isfinite(c->softmax_scale))
     return GRETA_INVALID_ARGUMENT;
-  if (c->act_dtype != GRETA_F32 || c->kv_dtype != GRETA_F32 || c->memory != GRETA_MEMORY_HOST) return GRETA_UNSUPPORTED;
+  if (c->act_dtype != GRETA_F32 || c->kv_dtype != GRETA_F32) return lacks("dtype: this library has f32");
+  if (c->memory != GRETA_MEMORY_HOST) return lacks("memory: this library has host memory");
   for (int32_t i = 0; i < c->n_layers; ++i) { /* what is asked for and not there is refused, never ignored */
     const greta_layer_config *l = &c->layers[i];
-    if (l->window != 0 || l->softcap != 0.0f || l->k_scale != NULL || l->v_scale != NULL || l->sinks != NULL ||
-        l->alibi != NULL)
-      return GRETA_UNSUPPORTED;
+    if (l->window != 0) return lacks("window");
+    if (l->softcap != 0.0f) return lacks("softcap");
+    if (l->k_scale != NULL || l->v_scale != NULL) return lacks("kv_scale");
+    if (l->sinks != NULL) return lacks("sinks");
+    if (l->alibi != NULL) return lacks("alibi");
   }
   greta_session *s = malloc(sizeof *s);
-  if (s == NULL) return GRETA_OUT_OF_MEMORY;
+  if (s == NULL) return error = "out of memory", GRETA_OUT_OF_MEMORY;
   s->n_layers = c->n_layers, s->heads = c->n_heads, s->kv_heads = c->n_kv_heads;
   s->dqk = c->head_dim_qk, s->dv = c->head_dim_v, s->max_seqs = c->max_seqs, s->max_len = c->max_len;
   s->scale = c->softmax_scale != 0.0f ? c->softmax_scale : 1.0f / sqrtf((float)c->head_dim_qk);
@@ -90,6 +103,7 @@ static float attend_one(const greta_session *s, const float *q, const float *k, 
 greta_status greta_attend(greta_session *s, int32_t layer, int32_t phase, const greta_batch *b, const greta_tensor *q,
                           const greta_tensor *k, const greta_tensor *v, const greta_tensor *out,
                           const greta_tensor *lse) {
+  error = "an argument is not as greta_attn.h has it";
   if (s == NULL || layer < 0 || layer >= s->n_layers || (phase != GRETA_PREFILL && phase != GRETA_DECODE) ||
       !usable(q) || !usable(k) || !usable(v) || !usable(out) || (lse != NULL && !usable(lse)) || !batch_is_right(s, b))
     return GRETA_INVALID_ARGUMENT;
