@@ -44,6 +44,15 @@ class Unsupported(BackendError):
         self.mend_text = as_text(mend)
 
 
+class PythonError(BackendError):
+    """A mistake of a backend in Python, which knows nothing of the ABI's status codes: it is said without one."""
+
+    def __init__(self, message: Text) -> None:
+        super().__init__("GRETA_INTERNAL", message)
+        self.said = message
+        self.args = (message.en,)
+
+
 class BackendMissing(MendableError):
     """The library cannot be loaded here. ``kind`` is what ``--greta-require`` names: library, device, extra.
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pytest_greta.backends.base import (
     Array,
     AttentionSession,
-    BackendError,
     Batch,
     Description,
     Phase,
+    PythonError,
     SessionConfig,
     Unsupported,
 )
@@ -69,7 +69,7 @@ class Completed:
         """``result`` if it is what ``attend`` must return; a backend in Python may return anything."""
         c = self._config
         if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise BackendError("GRETA_INTERNAL", text("backend.attend_pair", name=self._name, got=described(result)))
+            raise PythonError(text("backend.attend_pair", name=self._name, got=described(result)))
         rows = (batch.n_tokens, c.n_heads)
         act = DTYPES[c.act_dtype].numpy
         expected = {"out": (act, (*rows, c.head_dim_v)), "lse": (np.dtype(np.float32), rows)}
@@ -80,7 +80,7 @@ class Completed:
             fits = isinstance(array, np.ndarray) and (array.dtype in _FLOATS if name == "out" else array.dtype == dtype)
             if not fits or array.shape != shape:
                 words = {"array": name, "got": described(array), "expected": f"{dtype} {list(shape)}"}
-                raise BackendError("GRETA_INTERNAL", text("backend.attend_array", name=self._name, **words))
+                raise PythonError(text("backend.attend_array", name=self._name, **words))
         out, lse = result
         return out, lse
 

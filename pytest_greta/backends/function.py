@@ -25,6 +25,7 @@ from pytest_greta.backends.base import (
     LayerConfig,
     Numerics,
     Phase,
+    PythonError,
     SessionConfig,
     Unsupported,
 )
@@ -322,7 +323,7 @@ class _Call:
 
     def _error(self, key: str, **words: object) -> BackendError:
         name = self.backend.functions[self.phase].name
-        return BackendError("GRETA_INTERNAL", text(key, name=name, phase=self.phase, layer=self.layer, **words))
+        return PythonError(text(key, name=name, phase=self.phase, layer=self.layer, **words))
 
 
 def visible(T: int, rows: int, window: int = 0) -> NDArray[np.bool_]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pytest_greta.backends.base import PHASES, AttentionBackend, BackendMissing, Phase, Unsupported
+from pytest_greta.backends.base import PHASES, AttentionBackend, BackendMissing, Phase, PythonError, Unsupported
 from pytest_greta.pytorch import NAMES as TORCH
 from pytest_greta.texts import SaidError, Text, text
 
@@ -77,9 +78,22 @@ def _open(spec: Any, extra: Mapping[str, Factory], base: Path, faulty: bool) -> 
         raise UnknownBackend(unknown(str(spec), known))
     if faulty:
         raise Unsupported("faulty twin", text("backend.no_twin_of", name=spec))
-    if found := extra.get(spec) or FUNCTIONS.get(spec):
-        return found()
-    return _installed(str(spec))()
+    factory = extra.get(spec) or FUNCTIONS.get(spec) or _installed(str(spec))
+    try:
+        return factory()
+    except SaidError:
+        raise
+    except Exception as error:
+        said = traceback.format_exception_only(type(error), error)[-1].strip()
+        raise PythonError(text("backend.raised", name=spec, error=said, place=_raised_at(error, factory))) from error
+
+
+def _raised_at(error: Exception, factory: Factory) -> str:
+    """The line of the user's that raised, or the name of what could not even be called."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # but this module's
+    if frames:
+        return f"{frames[-1].filename}:{frames[-1].lineno}"
+    return f"{factory.__module__}.{getattr(factory, '__qualname__', type(factory).__name__)}"
 
 
 def unknown(name: str, known: Sequence[str]) -> Text:

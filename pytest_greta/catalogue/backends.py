@@ -20,6 +20,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "backend {name!r}: entry point {entry} is of type {kind}; expected a function without arguments",
         "backend {name!r}: el entry point {entry} es de tipo {kind}; se esperaba una función sin argumentos",
     ),
+    "backend.raised": (
+        "backend {name!r}: its function raised {error} ({place})",
+        "backend {name!r}: su función lanzó {error} ({place})",
+    ),
     "backend.near": ("did you mean {name!r}? ", "¿quiso decir {name!r}? "),
     "backend.no_twin": (
         "faults inside the kernel need a library with a faulty twin; use backend: cpu",

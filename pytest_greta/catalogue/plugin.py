@@ -103,8 +103,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "escriba {option}",
     ),
     "bad_hook": (
-        "hook pytest_greta_backends returned {found!r}; expected {{name: function}}",
-        "el hook pytest_greta_backends devolvió {found!r}; se esperaba {{nombre: función}}",
+        "hook pytest_greta_backends ({place}) returned {found}; expected {{name: function}}",
+        "el hook pytest_greta_backends ({place}) devolvió {found}; se esperaba {{nombre: función}}",
+    ),
+    "bad_hook_name": (
+        "hook pytest_greta_backends ({place}): the name {name} is of type {kind}; expected a string",
+        "hook pytest_greta_backends ({place}): el nombre {name} es de tipo {kind}; se esperaba un string",
+    ),
+    "bad_hook_entry": (
+        'hook pytest_greta_backends ({place}): "{name}" is of type {kind}; expected a function without arguments: '
+        '"{name}": lambda: ...',
+        'hook pytest_greta_backends ({place}): "{name}" es de tipo {kind}; se esperaba una función sin argumentos: '
+        '"{name}": lambda: ...',
     ),
     "fixture.unseen": (
         "the test passed without a look at this verdict; call .assert_aligned() on what greta.probe() returns, "

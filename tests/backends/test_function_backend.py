@@ -271,6 +271,26 @@ def test_a_hostile_function_costs_one_case(tmp_path: Path) -> None:
     assert f"{len(HOSTILE)} failed, 1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     assert "Traceback" not in done.stdout
     assert "backend 'numpy' has no faulty twin" in done.stdout
+    assert "GRETA_INTERNAL" not in done.stdout
+
+
+def test_a_factory_that_raises_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n\nclass Mine:\n    def __init__(self, path): pass\n\n"
+        "@pytest.hookimpl(optionalhook=True)\n"
+        "def pytest_greta_backends(config):\n"
+        "    return {'h': lambda: Mine(), 'whole': Mine}\n"
+    )
+    lines = [f"- {{id: {name}, random_tokens: 12, backend: {name}}}" for name in ("h", "whole")]
+    (tmp_path / "h.greta.yaml").write_text("suite: h\ncases:\n" + "\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", ".", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, "h.greta.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = " ".join(done.stdout.split())
+    assert "backend 'h': its function raised TypeError: " in said
+    assert "backend 'h': su función lanzó TypeError: " in said
+    assert "conftest.py:8)" in said
+    assert "backend 'whole': its function raised TypeError: " in said
+    assert "registry.py" not in said
 
 
 def test_a_stored_trace_without_lse_is_judged_again(tmp_path: Path) -> None:

@@ -38,12 +38,26 @@ def pytest_runtest_teardown(item):
     project.run("sub").assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("value", ["'mine'", "['mine']", "{'mine': 3}", "{3: dict}"])
-def test_a_hook_that_returns_something_else_is_told_so(project: Project, value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "en", "es"),
+    [
+        ("'mine'", "hook * returned 'mine'; expected {name: function}", "* devolvió 'mine'; se esperaba *"),
+        ("['mine']", "hook * returned [[]'mine'[]]; expected *", "* devolvió [[]'mine'[]]; *"),
+        ("{3: dict}", "hook * the name 3 is of type int; expected a string", "* el nombre 3 es de tipo int; *"),
+        (
+            "{'ok': dict, 'mine': 3.5}",
+            'hook * "mine" is of type float; expected a function without arguments: "mine": lambda: ...',
+            'hook * "mine" es de tipo float; se esperaba una función sin argumentos: "mine": lambda: ...',
+        ),
+    ],
+)
+def test_a_hook_that_returns_something_else_is_told_so(project: Project, value: str, en: str, es: str) -> None:
+    """With the line of the hook, and of eight entries with the one that is wrong alone."""
     project.conftest(f"def pytest_greta_backends(config): return {value}").cases(case("ok_1"))
-    result = project.run()
+    result = project.run("--greta-lang=both")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["hook pytest_greta_backends returned *; expected {name: function}"])
+    result.stdout.fnmatch_lines([es, en])
+    result.stdout.fnmatch_lines(["*pytest_greta_backends (conftest.py:*)*"])
     result.stdout.no_fnmatch_line("Traceback*")
 
 
