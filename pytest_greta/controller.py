@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -84,7 +87,7 @@ class Controller:
         from pytest_greta.report.failure import failure_text
 
         worker = report.node.gateway.id
-        result = crashed(self.config, crashitem, worker, self._reason(worker))
+        result = crashed(self.config, crashitem, worker, self._reason(worker, _signal(report.node)))
         if result is not None:
             file, _, line = result.where.rpartition(":")
             text = failure_text(result, settings_.lang(self.config))
@@ -93,14 +96,14 @@ class Controller:
             _tell_junit(self.config, report, properties(result))
             vars(report).update(greta=[as_text(result)], greta_case=True)
 
-    def _reason(self, worker: str) -> texts.Text:
+    def _reason(self, worker: str, ended_by: str) -> texts.Text:
         note = self.scratch / worker if self.scratch is not None else None
         if note is not None and note.is_file():
             deadline, seconds = json.loads(note.read_text(encoding="utf-8"))
             if time.time() >= deadline:
                 return texts.text("timeout_reason", seconds=seconds)
         crash, words = texts.text("crash_reason", worker=worker), self._words(worker)
-        return texts.join(": ", crash, words) if words else crash
+        return texts.join(": ", crash, words or ended_by) if words or ended_by else crash
 
     def _words(self, worker: str) -> texts.Text | None:
         left = self.scratch / (worker + WORDS) if self.scratch is not None else None
@@ -111,6 +114,15 @@ class Controller:
     def pytest_unconfigure(self) -> None:
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _signal(node: Any) -> str:
+    """The signal that ended a worker of this machine; "" where it is not known. execnet tells nobody, so its own handle
+    of the process is asked."""
+    process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+    with contextlib.suppress(AttributeError, ValueError, subprocess.TimeoutExpired):
+        return signal.Signals(-process.wait(timeout=1)).name  # type: ignore[union-attr]
+    return ""
 
 
 def _tell_junit(config: pytest.Config, report: pytest.TestReport, properties: Sequence[tuple[str, Any]]) -> None:

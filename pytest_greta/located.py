@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -46,7 +47,23 @@ def crashed(config: pytest.Config, nodeid: str, process: str, reason: texts.Text
     from pytest_greta import unfinished
 
     for probe, settings in find_probes(config, [nodeid]):
-        return unfinished.inconclusive(probe, settings, reason, process)
+        if library := _library(config, probe):
+            check = texts.text("crash_check", library=shlex.quote(_shown(config, library)))
+            reason = texts.join("; ", reason, check)
+        result = unfinished.inconclusive(probe, settings, reason, process)
+        # without a worker the case would end the pytest that runs it
+        return replace(result, reproduce=f"{result.reproduce} -n 1")
+    return None
+
+
+def _library(config: pytest.Config, probe: Probe) -> Path | None:
+    """The shared library of one's own that the probe runs with; of two the first."""
+    if given := settings_.read(config)["library"]:
+        return Path(given).absolute()
+    spec = probe.settings.get("backend")
+    for part in (spec, *spec.values()) if isinstance(spec, Mapping) else ():
+        if isinstance(part, Mapping) and "library" in part:
+            return (probe.case.where.path.parent / Path(str(part["library"])).expanduser()).absolute()
     return None
 
 

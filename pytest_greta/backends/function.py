@@ -31,7 +31,7 @@ from pytest_greta.backends.base import (
 )
 from pytest_greta.backends.complete import described
 from pytest_greta.dtypes import DTYPES
-from pytest_greta.texts import text
+from pytest_greta.texts import Text, text
 
 AttentionFunction = Callable[..., Any]
 """``fn(q, k, v, **parameters)`` with q [T, heads, dqk], k [rows, kv_heads, dqk] and v [rows, kv_heads, dv]; the last
@@ -59,7 +59,7 @@ DTYPES_OF_ALL = ("f32", "bf16", "f16")
 class Tensors(Protocol):
     """How arrays are handed to a function, and taken from it."""
 
-    kind: str
+    kind: Text
     """As messages name it: "NumPy array"."""
 
     def give(self, array: Array) -> Any: ...
@@ -70,7 +70,7 @@ class Tensors(Protocol):
 
 
 class NumpyTensors:
-    kind = "NumPy array"
+    kind = text("function.numpy_array")
 
     def give(self, array: Array) -> Array:
         return array

@@ -116,8 +116,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "function.array": (
         "attention function {name} returned {array} as {got} in {phase}, layer {layer}; expected a {kind}, {expected}",
         "la función de atención {name} devolvió {array} como {got} en {phase}, capa {layer}; "
-        "se esperaba: {kind}, {expected}",
+        "se esperaba un {kind}, {expected}",
     ),
+    "function.numpy_array": ("NumPy array", "arreglo de NumPy"),
     "function.view": (
         "attention function {name} returned {array} as a view of its argument {argument} in {phase}, layer {layer}; "
         "expected memory of its own",
@@ -129,6 +130,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "PyTorch is not installed ({error})",
         "PyTorch no está instalado ({error})",
     ),
+    "torch.tensor": ("torch tensor on {device}", "tensor de torch en {device}"),
     "torch.device": ("{device!r} is not a device of torch", "{device!r} no es un dispositivo de torch"),
     "torch.build": (
         "torch {version} is built for {build}, not for {device}",

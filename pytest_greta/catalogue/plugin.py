@@ -62,6 +62,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "timeout_reason": ("timeout: not ended within {seconds:g} s", "tiempo agotado: no terminó en {seconds:g} s"),
     "crash_reason": ("crash: worker {worker} died inside this case", "caída: el proceso {worker} murió en este caso"),
+    "crash_check": (
+        "`greta backend check {library}` tries each of its calls alone",
+        "`greta backend check {library}` prueba por separado cada una de sus llamadas",
+    ),
     "outcome_inside": (
         "{error}; a backend skips no case by pytest: for what it cannot run it raises BackendMissing or Unsupported",
         "{error}; un backend no omite casos con pytest: si no puede ejecutar uno, lanza BackendMissing o Unsupported",

@@ -61,7 +61,7 @@ class TorchTensors:
 
     def __init__(self, device: str) -> None:
         require(device)
-        self.kind = f"torch tensor on {device}"
+        self.kind = text("torch.tensor", device=device)
         self._device = "cpu" if device == "cpu" else "cuda"
 
     def give(self, array: NDArray[Any]) -> Any:

@@ -205,8 +205,10 @@ def test_an_lse_that_was_promised_or_denied() -> None:
     with pytest.raises(BackendError, match="expected out alone, because of lse=False"):
         greta.probe("synthetic", IDS, backend=greta.function_backend(attend, lse=False))
     body = "return out, out[..., 0].astype(np.float64)"
-    with pytest.raises(BackendError, match=r"returned lse as float64 \[34, 8\].*expected a NumPy array, float32"):
+    with pytest.raises(BackendError, match=r"returned lse as float64 \[34, 8\].*expected a NumPy array, fl") as caught:
         greta.probe("synthetic", IDS, backend=greta.function_backend(hostile(body)))
+    assert "se esperaba un arreglo de NumPy, float32 [34, 8]" in caught.value.said.es
+    assert str(caught.value).startswith("attention function hostile returned lse")
 
 
 def test_signatures() -> None:

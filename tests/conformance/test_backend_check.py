@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 from backend_command import SKELETON, Build, check, greta
 
-from pytest_greta.conformance.cases import CASES
+from pytest_greta.conformance.cases import CASES, Case
+from pytest_greta.conformance.table import TRIED
+from pytest_greta.report.text import shorten
 
 HOSTILE = Path(__file__).with_name("hostile.c")
 WRONG = {
@@ -98,6 +101,14 @@ def test_the_table_is_80_columns_in_both_languages(hostile: Path) -> None:
     spanish = greta("check", hostile, "--timeout", "0.5", "--lang", "es").stdout
     assert "una biblioteca devuelve" in spanish
     assert "a library returns" not in spanish
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_what_was_tried_is_not_cut_in_either_language(case: Case) -> None:
+    said = case.tried
+    assert shorten(said.en, TRIED) == said.en
+    assert shorten(said.es, TRIED) == said.es
+    assert not re.search(r"\b(beyond|descends)\b", said.es)
 
 
 REFUSED = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -88,7 +89,8 @@ def test_a_crash_and_a_hang_cost_one_case_each(project: Project) -> None:
     }
     verdicts = {key.partition("::")[0]: row["verdict"] for key, row in rows.items()}
     assert verdicts["segv_2"]["status"] == "INCONCLUSIVE"
-    assert verdicts["segv_2"]["reason"].startswith("crash: worker gw")
+    assert re.fullmatch(r"crash: worker gw\d+ died inside this case: SIGSEGV", verdicts["segv_2"]["reason"])
+    result.stdout.fnmatch_lines(["*pytest a.greta.yaml::segv_2::kv_aligned* -n 1"])
     for name in ("hang_3", "spin_6"):
         assert verdicts[name]["reason"] == "timeout: not ended within 1 s"
         assert verdicts[name]["reason_es"] == "tiempo agotado: no terminó en 1 s"
@@ -100,6 +102,14 @@ def test_a_crash_and_a_hang_cost_one_case_each(project: Project) -> None:
         assert f'a.greta.yaml", line {line} in ' in result.stderr.str(), "each stack has a frame at the case's line"
     cases = ElementTree.parse(project.path / "j.xml").iter("testcase")
     assert sum(e.find("error") is not None for e in cases) == 3
+
+
+def test_a_crash_in_a_library_names_what_looks_for_it(project: Project) -> None:
+    (project.path / "my lib.so").touch()
+    project.cases(case("segv_1", 'backend: {library: "my lib.so"}'))
+    said = " ".join(project.run_apart("-n", "1", "--greta-lang=both").stdout.str().split())
+    assert "SIGSEGV; `greta backend check 'my lib.so'` tries each of its calls alone" in said
+    assert "SIGSEGV; `greta backend check 'my lib.so'` prueba por separado cada una de sus llamadas" in said
 
 
 def test_a_crash_of_a_case_with_a_group(project: Project) -> None:
