@@ -154,7 +154,7 @@ def _arrays(found: TraceFile) -> Any:
 
 
 def _write(args: argparse.Namespace, results: list[ProbeResult], notes: list[str], code: int) -> None:
-    from pytest_greta.artifacts import write_atomic
+    from pytest_greta.artifacts import explained, write_atomic
     from pytest_greta.jsonline import json_line
     from pytest_greta.plain import to_plain
     from pytest_greta.report.author import default_author
@@ -171,6 +171,10 @@ def _write(args: argparse.Namespace, results: list[ProbeResult], notes: list[str
         analysis_file=args.tsv.name if args.tsv else "",
         notes=notes,
     )
+    for path, option in ((args.output, "--output"), (args.tsv, "--tsv"), (args.json, "--json")):
+        if path is not None:
+            with explained(path.parent, option):
+                path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(args.output, report.encode("utf-8", "backslashreplace"), "--output")
     if args.tsv:
         write_atomic(args.tsv, analysis(results).encode("utf-8", "backslashreplace"), "--tsv")

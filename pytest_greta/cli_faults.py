@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_greta import texts
@@ -31,12 +33,23 @@ def _faults(args: argparse.Namespace) -> int:
         return 0
     print(texts.say(args.lang, "fault.head", count=len(BY_NAME)))
     for lang in texts.languages(args.lang):
-        print()
+        print("\n" + "\n".join(_fitting(texts.say(lang, "fault.columns"))))
         for kind in BY_NAME.values():
-            print(line(kind, lang))
+            print("\n".join(_fitting(line(kind, lang))))
     print()
-    print(texts.say(args.lang, "fault.where"))
+    for said in texts.say(args.lang, "fault.where").splitlines():
+        print("\n".join(_fitting(said, 0)))
     return 0
+
+
+def _fitting(row: str, hang: int = 13) -> list[str]:
+    """Wrapped to a terminal's width, ``hang`` columns free below the name; one line each for ``grep`` and the like."""
+    from pytest_greta.report.text import wrap
+
+    columns = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(row) <= columns:
+        return [row]
+    return wrap(row, max(columns, 40), "", " " * hang)
 
 
 def line(kind: Kind, lang: str) -> str:

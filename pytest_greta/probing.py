@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from pytest_greta.plain import to_plain
 from pytest_greta.result import AttentionStat, ProbeResult
 from pytest_greta.run_plan import of_device, require_features, run_plan
 from pytest_greta.settings import RunSettings
-from pytest_greta.texts import text
+from pytest_greta.texts import Text, join, text
 from pytest_greta.trace.records import Trace
 from pytest_greta.verdict import Verdict
 
@@ -81,7 +82,7 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
         try:
             backends = open_backends(spec, extra=settings.backends, base=case.where.path.parent, faulty=in_kernel)
         except UnknownBackend as error:
-            raise CaseError(case.where, error.said) from None
+            raise CaseError(case.where, join("", error.said, _path_hint(spec))) from None
         with armed(backends.values(), case.inject), blas_threads(plan.threads):
             judged = judge(source, plan, backends, probe.mode, settings.canary)
         descriptions = {phase: backend.describe() for phase, backend in backends.items()}
@@ -118,6 +119,12 @@ def run_judged(probe: Probe, settings: RunSettings, source: ModelSource) -> tupl
     )
     _write_traces(result, judged, settings)
     return result, judged
+
+
+def _path_hint(spec: Any) -> str | Text:
+    """Of a name that is none: a path stands under ``library``."""
+    path = isinstance(spec, str) and (os.sep in spec or spec.endswith(".so"))
+    return text("probe.library_path", path=spec) if path else ""
 
 
 def _of_library(descriptions: Mapping[str, Any]) -> dict[str, str]:

@@ -626,6 +626,13 @@ def test_an_output_that_cannot_be_written(tmp_path, runs, capsys):
     assert "--greta-artifacts" not in error
 
 
+def test_the_folder_of_an_output_is_made(tmp_path, runs):
+    path, new = save(tmp_path, runs["kv_aligned"]), tmp_path / "new" / "er"
+    more = ["--output", str(new / "r.md"), "--tsv", str(new / "t" / "a.tsv"), "--json", str(new / "j" / "r.json")]
+    assert analyze(path, "kv_aligned", *more) == exit_codes.PASSED
+    assert [p.name for p in sorted(new.rglob("*.*"))] == ["r.json", "r.md", "a.tsv"]
+
+
 def test_it_says_where_the_report_is(tmp_path, runs, capsys):
     path = save(tmp_path, runs["kv_aligned"])
     analyze(path, "kv_aligned")

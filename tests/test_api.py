@@ -66,6 +66,17 @@ def test_a_wrong_key_or_value_is_refused(keys: dict[str, Any], said: str) -> Non
     assert error.value.where.path == Path(__file__)
 
 
+def test_a_path_given_as_a_name_is_told_where_it_stands() -> None:
+    for given in ("../mine/libmine.so", "libmine.so"):
+        with pytest.raises(CaseError) as error:
+            greta.probe("synthetic", "Hi", backend=given)
+        assert f"did you mean {{library: {given}}}?" in error.value.text("en")
+        assert f"¿quiso decir {{library: {given}}}?" in error.value.text("es")
+    with pytest.raises(CaseError) as error:
+        greta.probe("synthetic", "Hi", backend="cpuu")
+    assert "{library: cpuu}" not in str(error.value)
+
+
 def test_a_fault_is_planted_as_in_a_case_file() -> None:
     run = greta.probe("synthetic", "Hi there", inject={"fault": "rope_pos", "layer": 3, "magnitude": 1})
     assert run.verdict.first_failure is not None

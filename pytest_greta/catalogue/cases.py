@@ -218,6 +218,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "expect.stray_reason": ("only with status: INCONCLUSIVE", "solo con status: INCONCLUSIVE"),
     # a case and its model
+    "probe.library_path": ("; did you mean {{library: {path}}}?", "; ¿quiso decir {{library: {path}}}?"),
     "probe.one_of_each": (
         "a key has a list of values; a probe has one of each",
         "una clave tiene una lista de valores; una sonda tiene uno solo de cada clave",

@@ -141,6 +141,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{count} kinds of faults that inject: can plant",
         "{count} tipos de fallos que inject: puede plantar",
     ),
+    "fault.columns": (
+        "kind         planted  found at                           what; magnitude",
+        "tipo         planta   se halla en                        qué; magnitud",
+    ),
     "fault.line": ("magnitude {default}: {meaning}", "magnitud {default}: {meaning}"),
     "fault.where": (
         "argument: by the harness between tap and call, on any library; weights, engine: by the harness in the model; "

@@ -24,6 +24,17 @@ def test_one_line_a_kind(capsys, lang, word):
         assert kind.seen_in in line
 
 
+def test_a_terminal_gets_lines_that_fit_and_a_head(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(["faults"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line.split(" ")[0] in KINDS] == [*KINDS, *KINDS]
+    assert sum(line.startswith("kind         planted  found at") for line in lines) == 1
+    assert sum(line.startswith("tipo         planta   se halla en") for line in lines) == 1
+
+
 def test_both_languages_by_default(capsys):
     assert cli.main(["faults"]) == 0
     out = capsys.readouterr().out
