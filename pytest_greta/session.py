@@ -67,7 +67,7 @@ class Session:
         try:
             self.shard = current_shard()
         except ValueError as error:
-            raise pytest.UsageError(texts.say("both", "runs.bad_shard", value=error)) from None
+            raise pytest.UsageError(texts.say(settings["lang"], "runs.bad_shard", value=error)) from None
         if settings["artifacts"] is None:
             return
         from pytest_greta.files import Files
