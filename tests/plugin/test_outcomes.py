@@ -45,7 +45,7 @@ def test_paths_are_those_of_the_folder_where_pytest_was_started(
             "KV_MISMATCH KV_MISALIGNMENT a.greta.yaml:3 bad_1 kv_aligned*",
             "INCONCLUSIVE a.greta.yaml:6 *_2 kv_aligned*",
             "*pytest a.greta.yaml::bad_1::kv_aligned",
-            "*pytest a.greta.yaml::*_2::kv_aligned",
+            "*pytest a.greta.yaml::*_2::kv_aligned" + (" -n 1" if "-n" in args else ""),
         ]
     )
 
