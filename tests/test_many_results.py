@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_greta import api
-from pytest_greta.artifacts import RESULTS
+from pytest_greta.artifacts import REPORT, RESULTS
 from pytest_greta.cli import main
 from pytest_greta.digest import digest
 from pytest_greta.hypotheses import two_sided
@@ -35,6 +35,7 @@ def many(folder: Path, real: list[ProbeResult], count: int) -> Path:
         for number in range(count):
             like, case = real[number % len(real)], f"case_{number // len(real):05d}"
             file.write(pack(replace(like, case=case, nodeid=f"{case}::{like.probe}", prompt=case)))
+    (folder / f"MANY{REPORT}").touch()  # the run came to its end
     return folder
 
 
